@@ -1,0 +1,17 @@
+// Sizes that bound every queue, batch and buffer. One run-time struct, so that tests can shrink them all.
+#pragma once
+
+#include <cstdint>
+
+namespace hearth {
+
+struct Limits {
+  int32_t chunk_tokens = 512;      // tokens a forward pass takes at once; longer prompts are cut
+  int32_t index_block_keys = 256;  // index keys a worker scores at a time
+  int32_t expert_tile_tokens = 64; // tokens of one expert that are computed together
+};
+
+// The least that still works: every loop over a limit takes its border case.
+constexpr Limits kTinyLimits{1, 1, 1};
+
+}  // namespace hearth
