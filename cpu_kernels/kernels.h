@@ -24,7 +24,7 @@ struct QuantizedRows {
   float* sums;     // [n, k / 16]: scale * sum of the codes of each half block
 };
 
-// y[i, r] = w[r] . x[x_rows[i]] for row_begin <= r < row_end. Block formats read `xq`, plain ones (F32, F16,
+// y[y_rows[i], r] = w[r] . x[x_rows[i]] for row_begin <= r < row_end. Block formats read `xq`, plain ones (F32, F16,
 // BF16) read `x`. The result of one (i, r) does not depend on n, on the range or on the other rows.
 struct MatmulParams {
   Matrix w;                // [rows, k]
@@ -32,7 +32,8 @@ struct MatmulParams {
   QuantizedRows xq;        // the same rows, rounded
   const int32_t* x_rows;   // [n] rows of x to read, or null for 0 .. n-1
   int64_t n;
-  float* y;                // [n, y_stride]
+  float* y;                // [.., y_stride]
+  const int32_t* y_rows;   // [n] rows of y to write, or null for 0 .. n-1
   int64_t y_stride;
   int64_t row_begin;
   int64_t row_end;

@@ -35,6 +35,7 @@ using MetadataValue = std::variant<int64_t, double, std::string, std::vector<int
 struct ModelFile {
   std::filesystem::path path;
   std::shared_ptr<MappedFile> mapping;
+  uint32_t version = 0;  // of the container
 };
 
 class TensorDir {

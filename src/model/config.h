@@ -9,6 +9,10 @@
 
 namespace hearth {
 
+// What this program takes at most.
+constexpr int32_t kStreamsMax = 16;    // hyper-connection streams
+constexpr int32_t kRopeDimMax = 1024;  // rotating dims of a head
+
 enum class LayerKind : int32_t { kWindow = 0, kCsa = 4, kHca = 128 };  // the compress ratio
 
 // RoPE frequencies of one kind of layer: theta, and YaRN where factor > 1.

@@ -8,6 +8,7 @@
 #include "base/tensor_type.h"
 #include "format/tensor_dir.h"
 #include "model/config.h"
+#include "offload/store/expert_weights.h"
 
 namespace hearth {
 
@@ -47,19 +48,12 @@ struct AttentionWeights {
   IndexerWeights indexer;        // CSA layers
 };
 
-// One expert's three matrices, or all experts' where rows are stacked expert after expert.
-struct ExpertWeights {
-  Matrix gate;  // [expert_dim, D] per expert
-  Matrix up;    // [expert_dim, D]
-  Matrix down;  // [D, expert_dim]
-};
-
 struct MoeWeights {
   Vector norm;                     // [D]
   Matrix router;                   // [experts, D]
   Vector bias;                     // [experts]; learned routing only
   std::vector<int32_t> hash_table; // [vocab, experts_used]; hash-routed layers only
-  ExpertWeights routed;            // rows = experts * rows of one
+  ExpertWeights routed;            // all experts stacked: rows = experts * rows of one
   ExpertWeights shared;
 };
 
@@ -81,8 +75,5 @@ struct ModelWeights {
 // Views into the files of `dir`, which must outlive them. Throws one Error listing every missing tensor and every
 // wrong shape or value (hash tables that name experts out of range, NaN scales in small tensors).
 ModelWeights bind_weights(const TensorDir& dir, const ModelConfig& config, const std::string& source);
-
-// The view of expert `e` in a stack of experts.
-Matrix expert_slice(const Matrix& stack, int32_t experts, int32_t e);
 
 }  // namespace hearth

@@ -1,0 +1,252 @@
+// Byte vectors of the block-format matmuls: 64 or 32 bytes, handled as pieces of 16. A piece is half a block of 32
+// weights. Weights and activations are brought into one arrangement, "halves": vector v of `lo` holds the first 16
+// values of blocks kPieces v .. kPieces v + kPieces - 1, vector v of `hi` their last 16.
+#pragma once
+
+#include <immintrin.h>
+
+#include "cpu_kernels/bodies/isa.h"
+
+namespace hearth::HEARTH_ISA {
+namespace {
+
+#define HEARTH_INLINE [[gnu::always_inline]] inline
+
+using Byte = unsigned char;
+
+constexpr int kStepColumns = 256;  // columns unpacked at a time
+constexpr int kStepBlocks = kStepColumns / kQuantBlock;
+constexpr int kFloats = 8;  // floats of an __m256: one for each block of a step
+
+#ifdef __AVX512F__
+using Bytes = __m512i;
+constexpr int kPieces = 4;
+#else
+using Bytes = __m256i;
+constexpr int kPieces = 2;
+#endif
+constexpr int kVectors = kStepBlocks / kPieces;  // vectors of `lo`, and of `hi`, in a step
+constexpr int kTileRows = static_cast<int>(sizeof(Bytes)) / 4;
+
+HEARTH_INLINE __m128i load_piece(const Byte* p) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
+
+template <typename T>
+HEARTH_INLINE T load_as(const Byte* p) {
+  T value;
+  __builtin_memcpy(&value, p, sizeof(T));
+  return value;
+}
+
+#ifdef __AVX512F__
+
+HEARTH_INLINE Bytes zero() { return _mm512_setzero_si512(); }
+HEARTH_INLINE Bytes splat(int byte) { return _mm512_set1_epi8(static_cast<char>(byte)); }
+HEARTH_INLINE Bytes splat_word(int32_t word) { return _mm512_set1_epi32(word); }
+HEARTH_INLINE Bytes load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+HEARTH_INLINE void store_bytes(void* p, Bytes v) { _mm512_storeu_si512(p, v); }
+HEARTH_INLINE Bytes add_bytes(Bytes a, Bytes b) { return _mm512_add_epi8(a, b); }
+HEARTH_INLINE Bytes subtract_words(Bytes a, Bytes b) { return _mm512_sub_epi32(a, b); }
+
+// The same piece everywhere.
+HEARTH_INLINE Bytes repeat_piece(__m128i piece) { return _mm512_broadcast_i32x4(piece); }
+
+// Piece i is the 16 bytes at p + offset(i).
+template <typename F>
+HEARTH_INLINE Bytes load_pieces(const Byte* p, F offset) {
+  Bytes v = _mm512_castsi128_si512(load_piece(p + offset(0)));
+  v = _mm512_inserti32x4(v, load_piece(p + offset(1)), 1);
+  v = _mm512_inserti32x4(v, load_piece(p + offset(2)), 2);
+  return _mm512_inserti32x4(v, load_piece(p + offset(3)), 3);
+}
+
+// Each 32-bit word of piece i is word(i).
+template <typename F>
+HEARTH_INLINE Bytes per_piece(F word) {
+  const int a = word(0), b = word(1), c = word(2), d = word(3);
+  return _mm512_setr_epi32(a, a, a, a, b, b, b, b, c, c, c, c, d, d, d, d);
+}
+
+// Shifts 32-bit words, each by its own count: bits cross bytes, the caller masks them off.
+HEARTH_INLINE Bytes shift_right(Bytes v, Bytes counts) { return _mm512_srlv_epi32(v, counts); }
+template <int count>
+HEARTH_INLINE Bytes shift_right(Bytes v) {
+  return _mm512_srli_epi32(v, count);
+}
+template <int count>
+HEARTH_INLINE Bytes shift_left(Bytes v) {
+  return _mm512_slli_epi32(v, count);
+}
+
+// table[index] for indices 0 .. 15.
+HEARTH_INLINE Bytes look_up(__m128i table, Bytes indices) {
+  return _mm512_shuffle_epi8(repeat_piece(table), indices);
+}
+
+// Byte i is v's where bit i is set, else zero.
+HEARTH_INLINE Bytes keep_where(uint64_t bits, Bytes v) { return _mm512_maskz_mov_epi8(bits, v); }
+// Byte i is -v where bit i is set, else v.
+HEARTH_INLINE Bytes negate_where(uint64_t bits, Bytes v) {
+  return _mm512_mask_sub_epi8(v, bits, zero(), v);
+}
+
+// Eight bytes each from row(0), row(1) ..
+template <typename F>
+HEARTH_INLINE Bytes from_rows(F row) {
+  return _mm512_setr_epi64(row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7));
+}
+
+// sum + products of unsigned codes u <= code_max and signed codes x, four neighbours to a 32-bit word.
+template <int code_max>
+HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u, Bytes x) {
+  return _mm512_dpbusd_epi32(sum, u, x);
+}
+
+// True where dot_add reads u as the signed code u - 128.
+template <int code_max>
+constexpr bool kDotIsSigned = false;
+
+// Natural order (lo and hi of each block adjacent) to halves.
+HEARTH_INLINE void split_halves(Bytes first, Bytes second, Bytes& lo, Bytes& hi) {
+  lo = _mm512_shuffle_i64x2(first, second, 0x88);
+  hi = _mm512_shuffle_i64x2(first, second, 0xdd);
+}
+
+// The sum of each piece of the vectors of a step: one word a block.
+HEARTH_INLINE __m256i piece_sums(const Bytes* v) {
+  const Bytes pairs = _mm512_add_epi32(_mm512_unpacklo_epi64(v[0], v[1]), _mm512_unpackhi_epi64(v[0], v[1]));
+  const __m256i sums =
+      _mm256_hadd_epi32(_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64(pairs, 1));
+  return _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
+}
+
+template <int piece>
+HEARTH_INLINE void store_piece(void* p, Bytes v) {
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_extracti32x4_epi32(v, piece));
+}
+
+HEARTH_INLINE Bytes interleave_words_low(Bytes a, Bytes b) { return _mm512_unpacklo_epi32(a, b); }
+HEARTH_INLINE Bytes interleave_words_high(Bytes a, Bytes b) { return _mm512_unpackhi_epi32(a, b); }
+HEARTH_INLINE Bytes interleave_pairs_low(Bytes a, Bytes b) { return _mm512_unpacklo_epi64(a, b); }
+HEARTH_INLINE Bytes interleave_pairs_high(Bytes a, Bytes b) { return _mm512_unpackhi_epi64(a, b); }
+
+// Floats of the tile kernel, one lane a row.
+using RowFloats = __m512;
+HEARTH_INLINE RowFloats load_floats(const float* p) { return _mm512_loadu_ps(p); }
+HEARTH_INLINE void store_floats(float* p, RowFloats v) { _mm512_storeu_ps(p, v); }
+HEARTH_INLINE RowFloats splat_float(float value) { return _mm512_set1_ps(value); }
+HEARTH_INLINE RowFloats to_floats(Bytes words) { return _mm512_cvtepi32_ps(words); }
+HEARTH_INLINE RowFloats fused_add(RowFloats a, RowFloats b, RowFloats sum) {
+  return _mm512_fmadd_ps(a, b, sum);
+}
+
+#else
+
+HEARTH_INLINE Bytes zero() { return _mm256_setzero_si256(); }
+HEARTH_INLINE Bytes splat(int byte) { return _mm256_set1_epi8(static_cast<char>(byte)); }
+HEARTH_INLINE Bytes splat_word(int32_t word) { return _mm256_set1_epi32(word); }
+HEARTH_INLINE Bytes load_bytes(const void* p) {
+  return _mm256_loadu_si256(static_cast<const __m256i*>(p));
+}
+HEARTH_INLINE void store_bytes(void* p, Bytes v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+HEARTH_INLINE Bytes add_bytes(Bytes a, Bytes b) { return _mm256_add_epi8(a, b); }
+HEARTH_INLINE Bytes subtract_words(Bytes a, Bytes b) { return _mm256_sub_epi32(a, b); }
+
+HEARTH_INLINE Bytes repeat_piece(__m128i piece) { return _mm256_broadcastsi128_si256(piece); }
+
+template <typename F>
+HEARTH_INLINE Bytes load_pieces(const Byte* p, F offset) {
+  const Bytes v = _mm256_castsi128_si256(load_piece(p + offset(0)));
+  return _mm256_inserti128_si256(v, load_piece(p + offset(1)), 1);
+}
+
+template <typename F>
+HEARTH_INLINE Bytes per_piece(F word) {
+  const int a = word(0), b = word(1);
+  return _mm256_setr_epi32(a, a, a, a, b, b, b, b);
+}
+
+HEARTH_INLINE Bytes shift_right(Bytes v, Bytes counts) { return _mm256_srlv_epi32(v, counts); }
+template <int count>
+HEARTH_INLINE Bytes shift_right(Bytes v) {
+  return _mm256_srli_epi32(v, count);
+}
+template <int count>
+HEARTH_INLINE Bytes shift_left(Bytes v) {
+  return _mm256_slli_epi32(v, count);
+}
+
+HEARTH_INLINE Bytes look_up(__m128i table, Bytes indices) {
+  return _mm256_shuffle_epi8(repeat_piece(table), indices);
+}
+
+// Byte i is all ones where bit i is set.
+HEARTH_INLINE Bytes expand_bits(uint64_t bits) {
+  const Bytes spread = _mm256_shuffle_epi8(
+      splat_word(static_cast<int32_t>(bits)),
+      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
+  const Bytes bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+  return _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
+}
+HEARTH_INLINE Bytes keep_where(uint64_t bits, Bytes v) { return expand_bits(bits) & v; }
+HEARTH_INLINE Bytes negate_where(uint64_t bits, Bytes v) {
+  const Bytes mask = expand_bits(bits);
+  return _mm256_sub_epi8(v ^ mask, mask);
+}
+
+template <typename F>
+HEARTH_INLINE Bytes from_rows(F row) {
+  return _mm256_setr_epi64x(row(0), row(1), row(2), row(3));
+}
+
+// sum + products of unsigned codes u <= code_max and signed codes x (|x| <= 127), four neighbours to a 32-bit
+// word. The 16-bit sums of pairs cannot saturate: codes above 127 are taken as u - 128, magnitude and sign apart.
+template <int code_max>
+HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u, Bytes x) {
+  if constexpr (code_max > 127) {
+    const Bytes w = _mm256_xor_si256(u, splat(0x80));
+    x = _mm256_sign_epi8(x, w);
+    u = _mm256_abs_epi8(w);
+  }
+  const Bytes pairs = _mm256_maddubs_epi16(u, x);
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+template <int code_max>
+constexpr bool kDotIsSigned = code_max > 127;
+
+HEARTH_INLINE void split_halves(Bytes first, Bytes second, Bytes& lo, Bytes& hi) {
+  lo = _mm256_permute2x128_si256(first, second, 0x20);
+  hi = _mm256_permute2x128_si256(first, second, 0x31);
+}
+
+HEARTH_INLINE __m256i piece_sums(const Bytes* v) {
+  const Bytes sums =
+      _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+  return _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+template <int piece>
+HEARTH_INLINE void store_piece(void* p, Bytes v) {
+  _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_extracti128_si256(v, piece));
+}
+
+HEARTH_INLINE Bytes interleave_words_low(Bytes a, Bytes b) { return _mm256_unpacklo_epi32(a, b); }
+HEARTH_INLINE Bytes interleave_words_high(Bytes a, Bytes b) { return _mm256_unpackhi_epi32(a, b); }
+HEARTH_INLINE Bytes interleave_pairs_low(Bytes a, Bytes b) { return _mm256_unpacklo_epi64(a, b); }
+HEARTH_INLINE Bytes interleave_pairs_high(Bytes a, Bytes b) { return _mm256_unpackhi_epi64(a, b); }
+
+using RowFloats = __m256;
+HEARTH_INLINE RowFloats load_floats(const float* p) { return _mm256_loadu_ps(p); }
+HEARTH_INLINE void store_floats(float* p, RowFloats v) { _mm256_storeu_ps(p, v); }
+HEARTH_INLINE RowFloats splat_float(float value) { return _mm256_set1_ps(value); }
+HEARTH_INLINE RowFloats to_floats(Bytes words) { return _mm256_cvtepi32_ps(words); }
+HEARTH_INLINE RowFloats fused_add(RowFloats a, RowFloats b, RowFloats sum) {
+  return _mm256_fmadd_ps(a, b, sum);
+}
+
+#endif
+
+}  // namespace
+}  // namespace hearth::HEARTH_ISA

@@ -1,0 +1,90 @@
+// Element-wise work between the matrices: activation, weighted sums, cache rows, the bandwidth probe.
+#include <immintrin.h>
+
+#include "cpu_kernels/bodies/isa.h"
+
+namespace hearth::HEARTH_ISA {
+namespace {
+
+constexpr int64_t kLanes = FloatVec::size;
+
+// Rounds to nearest even; NaNs keep a set mantissa bit.
+uint16_t to_bfloat16(float value) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+// silu(min(gate, clamp)) * clamp(up, -clamp, clamp); V is a vector or a float vector of one value.
+FloatVec clamped_swiglu(FloatVec gate, FloatVec up, FloatVec clamp) {
+  gate = xsimd::min(gate, clamp);
+  up = xsimd::max(xsimd::min(up, clamp), -clamp);
+  return gate / (FloatVec(1.0f) + xsimd::exp(-gate)) * up;
+}
+
+}  // namespace
+
+void swiglu(const float* gate, const float* up, float clamp, int64_t n, float* out) {
+  const FloatVec limit(clamp);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    clamped_swiglu(FloatVec::load_unaligned(gate + i), FloatVec::load_unaligned(up + i), limit)
+        .store_unaligned(out + i);
+  }
+  if (i == n) return;
+  // The tail goes through the same vector code, so that a value does not depend on its place.
+  float gates[kLanes] = {}, ups[kLanes] = {}, outs[kLanes];
+  for (int64_t j = i; j < n; ++j) gates[j - i] = gate[j], ups[j - i] = up[j];
+  clamped_swiglu(FloatVec::load_unaligned(gates), FloatVec::load_unaligned(ups), limit)
+      .store_unaligned(outs);
+  for (int64_t j = i; j < n; ++j) out[j] = outs[j - i];
+}
+
+void weighted_sum(const float* rows, int64_t stride, const float* weights, int32_t n_rows,
+                  int64_t width, float* out) {
+  int64_t i = 0;
+  for (; i + kLanes <= width; i += kLanes) {
+    FloatVec sum(0.0f);
+    for (int32_t r = 0; r < n_rows; ++r) {
+      sum = xsimd::fma(FloatVec(weights[r]), FloatVec::load_unaligned(rows + r * stride + i), sum);
+    }
+    sum.store_unaligned(out + i);
+  }
+  for (; i < width; ++i) {
+    float sum = 0;
+    for (int32_t r = 0; r < n_rows; ++r) {
+      sum = __builtin_fmaf(weights[r], rows[r * stride + i], sum);
+    }
+    out[i] = sum;
+  }
+}
+
+void store_kv(const float* x, int64_t n, KvType type, void* out) {
+  if (type == KvType::kF32) {
+    __builtin_memcpy(out, x, n * sizeof(float));
+    return;
+  }
+  uint16_t* rounded = static_cast<uint16_t*>(out);
+  for (int64_t i = 0; i < n; ++i) rounded[i] = to_bfloat16(x[i]);
+}
+
+uint64_t read_bytes(const void* data, int64_t bytes) {
+  const unsigned char* p = static_cast<const unsigned char*>(data);
+  __m256i sums[4] = {};
+  int64_t i = 0;
+  for (; i + 128 <= bytes; i += 128) {
+    for (int lane = 0; lane < 4; ++lane) {
+      const void* at = p + i + 32 * lane;
+      sums[lane] = _mm256_xor_si256(sums[lane], _mm256_loadu_si256(static_cast<const __m256i*>(at)));
+    }
+  }
+  const __m256i folded = _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]),
+                                          _mm256_xor_si256(sums[2], sums[3]));
+  uint64_t words[4];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), folded);
+  uint64_t result = words[0] ^ words[1] ^ words[2] ^ words[3];
+  for (; i < bytes; ++i) result ^= p[i];
+  return result;
+}
+
+}  // namespace hearth::HEARTH_ISA

@@ -1,0 +1,18 @@
+// What this machine has: cores the process may use and memory it may take.
+#pragma once
+
+#include <cstdint>
+
+namespace hearth {
+
+// Physical cores this process is allowed to run on, at least 1.
+int physical_cores();
+
+// Bytes of memory the process can still take without swapping: what the kernel calls available, or what its
+// control groups (v1 or v2) leave, whichever is less.
+int64_t available_memory_bytes();
+
+// The process's resident memory at its highest.
+int64_t peak_resident_bytes();
+
+}  // namespace hearth

@@ -1,0 +1,32 @@
+#include "cli/app.h"
+
+#include <cstdio>
+
+#include "cli/commands.h"
+
+namespace hearth::cli {
+
+int run_app(int argc, char** argv) {
+  CLI::App app("hearth runs DeepSeek-V4 models privately on this machine.", "hearth");
+  app.set_version_flag("--version", "hearth " HEARTH_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  add_run(app);
+  add_bench(app);
+  add_perplexity(app);
+  add_logits(app);
+  add_tokenize(app);
+  add_inspect(app);
+  add_synth(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    std::fprintf(stderr, "hearth: %s\nRun 'hearth --help' or 'hearth COMMAND --help' for usage.\n",
+                 error.what());
+    return 2;
+  }
+  return 0;
+}
+
+}  // namespace hearth::cli

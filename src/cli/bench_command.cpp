@@ -1,0 +1,270 @@
+// `hearth bench`: prefill and decode speed, and each stage beside what the machine can do at best.
+//
+// Tokens are drawn from a seeded uniform distribution, not sampled: a loop of the model's own making would show
+// the caches a locality that real text hasn't.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "cli/commands.h"
+#include "cli/common.h"
+#include "cli/progress.h"
+#include "engine/peaks.h"
+#include "offload/machine/machine.h"
+
+namespace hearth::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Clock = std::chrono::steady_clock;
+
+struct BenchOptions {
+  ModelOptions model;
+  int64_t prefill = 512;
+  int64_t decode = 32;
+  int64_t depth = 0;
+  int repeats = 3;
+  std::vector<int> batches;
+  bool json = false;
+};
+
+// One phase of one repetition.
+struct Timing {
+  double seconds = 0;
+  StageClock stages;
+};
+
+struct Repetition {
+  Timing prefill, decode;
+};
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::ranges::sort(values);
+  const size_t n = values.size();
+  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+int64_t bytes_of(const StageClock& clock) {
+  int64_t bytes = 0;
+  for (int s = 0; s < kStages; ++s) bytes += clock[static_cast<Stage>(s)].bytes;
+  return bytes;
+}
+
+class Bench {
+ public:
+  Bench(Engine& engine, const BenchOptions& options) : engine_(engine), options_(options) {
+    std::mt19937_64 random(1);
+    const auto vocab = static_cast<uint64_t>(engine.config().vocab);
+    tokens_.resize(options.depth + options.prefill + options.decode);
+    for (int32_t& token : tokens_) token = static_cast<int32_t>(random() % vocab);
+  }
+
+  Repetition repeat() {
+    const auto session = engine_.new_session();
+    const std::span<const int32_t> tokens = tokens_;
+    if (options_.depth > 0) session->feed(tokens.first(options_.depth));
+    Repetition result;
+    result.prefill = time([&] {
+      if (options_.prefill > 0) add_to_hash(session->feed(tokens.subspan(options_.depth, options_.prefill)));
+    });
+    result.decode = time([&] {
+      for (int64_t i = 0; i < options_.decode; ++i) {
+        add_to_hash(session->feed(tokens.subspan(options_.depth + options_.prefill + i, 1)));
+      }
+    });
+    return result;
+  }
+
+  // Seconds in which `batch` sequences, each `depth` + 1 tokens old, decode their tokens together.
+  double decode_batch(int batch) {
+    std::vector<std::unique_ptr<Session>> sessions;
+    const std::span<const int32_t> tokens = tokens_;
+    for (int b = 0; b < batch; ++b) {
+      sessions.push_back(engine_.new_session());
+      sessions.back()->feed(tokens.first(options_.depth + 1));
+    }
+    return time([&] {
+      std::vector<Feed> feeds(batch);
+      for (int64_t i = 0; i < options_.decode; ++i) {
+        for (int b = 0; b < batch; ++b) {
+          // Each sequence reads the tokens from a place of its own.
+          const int64_t at = (i + b * options_.decode / batch) % options_.decode;
+          feeds[b] = {sessions[b].get(), tokens.subspan(options_.depth + options_.prefill + at, 1)};
+        }
+        engine_.step(feeds, LogitRows::kLast);
+      }
+    }).seconds;
+  }
+
+  uint64_t hash() const { return hash_.value(); }
+
+ private:
+  template <typename F>
+  Timing time(F&& run) {
+    engine_.clock().clear();
+    const auto start = Clock::now();
+    run();
+    return {seconds_since(start), engine_.clock()};
+  }
+
+  void add_to_hash(std::span<const float> logits) { hash_.add(logits); }
+
+  Engine& engine_;
+  const BenchOptions& options_;
+  std::vector<int32_t> tokens_;
+  ResultHash hash_;
+};
+
+struct Peaks {
+  double read_gb_s;
+  double matmul_gflop_s;
+};
+
+// The stages of one phase, of the repetition with the median time. A stage is held against the bandwidth where reading
+// its bytes would take longer than its arithmetic, else against the matrix units.
+void add_stages(Json& stages, const char* phase, const Timing& timing, const Peaks& peaks) {
+  for (int s = 0; s < kStages; ++s) {
+    const StageTotals& totals = timing.stages[static_cast<Stage>(s)];
+    if (totals.seconds == 0) continue;
+    Json stage = {{"phase", phase},
+                  {"name", stage_name(static_cast<Stage>(s))},
+                  {"ms", totals.seconds * 1e3},
+                  {"share_of_time", totals.seconds / timing.seconds}};
+    const double gb_s = static_cast<double>(totals.bytes) / totals.seconds * 1e-9;
+    const double gflop_s = static_cast<double>(totals.flops) / totals.seconds * 1e-9;
+    if (gb_s / peaks.read_gb_s >= gflop_s / peaks.matmul_gflop_s) {
+      stage["gb_s"] = gb_s;
+      stage["share_of_peak"] = gb_s / peaks.read_gb_s;
+    } else {
+      stage["gflop_s"] = gflop_s;
+      stage["share_of_peak"] = gflop_s / peaks.matmul_gflop_s;
+    }
+    stages.push_back(stage);
+  }
+}
+
+const Timing& median_of(const std::vector<Repetition>& repetitions, Timing Repetition::*phase) {
+  std::vector<const Timing*> timings;
+  for (const Repetition& repetition : repetitions) timings.push_back(&(repetition.*phase));
+  std::ranges::sort(timings, {}, &Timing::seconds);
+  return *timings[(timings.size() - 1) / 2];
+}
+
+Json report(Engine& engine, const BenchOptions& options) {
+  const Peaks peaks{measure_read_gb_s(engine), measure_matmul_gflop_s(engine)};
+  Bench bench(engine, options);
+  ProgressBar bar("Measuring");
+  std::vector<Repetition> repetitions;
+  std::vector<double> prefill_seconds, decode_seconds;
+  for (int r = 0; r < options.repeats; ++r) {
+    repetitions.push_back(bench.repeat());
+    prefill_seconds.push_back(repetitions.back().prefill.seconds);
+    decode_seconds.push_back(repetitions.back().decode.seconds);
+    bar.show(r + 1, options.repeats);
+  }
+  const Timing& decode = median_of(repetitions, &Repetition::decode);
+  const double steps = static_cast<double>(std::max<int64_t>(options.decode, 1));
+  const double bytes_per_token = static_cast<double>(bytes_of(decode.stages)) / steps;
+  const double decode_tok_s = static_cast<double>(options.decode) / median(decode_seconds);
+
+  Json batches = Json::array();
+  for (const int batch : options.batches) {
+    std::vector<double> seconds;
+    for (int r = 0; r < options.repeats; ++r) seconds.push_back(bench.decode_batch(batch));
+    batches.push_back({{"batch", batch},
+                       {"decode_tok_s", static_cast<double>(options.decode * batch) / median(seconds)}});
+  }
+  Json stages = Json::array();
+  add_stages(stages, "prefill", median_of(repetitions, &Repetition::prefill), peaks);
+  add_stages(stages, "decode", decode, peaks);
+  return {{"isa", engine.kernels().name},
+          {"threads", engine.workers().threads()},
+          {"prefill_tokens", options.prefill},
+          {"prefill_tok_s", static_cast<double>(options.prefill) / median(prefill_seconds)},
+          {"decode_tokens", options.decode},
+          {"decode_tok_s", decode_tok_s},
+          {"depth", options.depth},
+          {"decode_bytes_per_token", bytes_per_token},
+          {"decode_gb_s", bytes_per_token * decode_tok_s * 1e-9},
+          {"read_peak_gb_s", peaks.read_gb_s},
+          {"matmul_peak_gflop_s", peaks.matmul_gflop_s},
+          {"disk_bytes_per_token", 0},
+          {"disk_gb_s", 0},
+          {"expert_hit_rate", 1},
+          {"peak_rss_bytes", peak_resident_bytes()},
+          {"result_hash", format_hash(bench.hash())},
+          {"batches", batches},
+          {"stages", stages}};
+}
+
+void print_text(const Json& result) {
+  fmt::print("prefill  {:>6} tokens  {:>9.2f} tok/s\n", result["prefill_tokens"].get<int64_t>(),
+             result["prefill_tok_s"].get<double>());
+  fmt::print("decode   {:>6} tokens  {:>9.2f} tok/s  {} a token, {:.2f} GB/s of {:.2f} GB/s\n",
+             result["decode_tokens"].get<int64_t>(), result["decode_tok_s"].get<double>(),
+             format_bytes(result["decode_bytes_per_token"].get<double>()),
+             result["decode_gb_s"].get<double>(), result["read_peak_gb_s"].get<double>());
+  for (const Json& batch : result["batches"]) {
+    fmt::print("decode   {:>6} at once {:>9.2f} tok/s\n", batch["batch"].get<int>(),
+               batch["decode_tok_s"].get<double>());
+  }
+  fmt::print("\n{:<8} {:<22} {:>10} {:>7} {:>18} {:>8}\n", "phase", "stage", "ms", "share", "rate",
+             "of peak");
+  for (const Json& stage : result["stages"]) {
+    const bool bytes = stage.contains("gb_s");
+    const std::string rate = bytes ? fmt::format("{:.2f} GB/s", stage["gb_s"].get<double>())
+                                   : fmt::format("{:.1f} GFLOP/s", stage["gflop_s"].get<double>());
+    fmt::print("{:<8} {:<22} {:>10.2f} {:>6.1f}% {:>18} {:>7.1f}%\n", stage["phase"].get<std::string>(),
+               stage["name"].get<std::string>(), stage["ms"].get<double>(),
+               100 * stage["share_of_time"].get<double>(), rate, 100 * stage["share_of_peak"].get<double>());
+  }
+  fmt::print("\npeaks: {:.2f} GB/s read, {:.0f} GFLOP/s matrix; peak memory {}; hash {}\n",
+             result["read_peak_gb_s"].get<double>(), result["matmul_peak_gflop_s"].get<double>(),
+             format_bytes(result["peak_rss_bytes"].get<double>()), result["result_hash"].get<std::string>());
+}
+
+void run_bench(BenchOptions options) {
+  const int64_t tokens = options.depth + options.prefill + options.decode;
+  options.model.context = tokens;
+  const auto engine = open_engine(options.model);
+  for (const int batch : options.batches) {
+    if (batch < 1 || batch > engine->chunk_tokens()) {
+      throw usage_error(fmt::format("{} sequences at once are not possible", batch), "--batch",
+                        fmt::format("Choose 1 to {}", engine->chunk_tokens()));
+    }
+  }
+  const Json result = report(*engine, options);
+  if (options.json) {
+    fmt::print("{}\n", result.dump(1));
+  } else {
+    print_text(result);
+  }
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App* command = app.add_subcommand("bench", "Prefill and decode speed, stage by stage");
+  add_model_options(*command, options->model);
+  const auto tokens = CLI::Range(int64_t{0}, int64_t{1} << 30);
+  command->add_option("-p,--prefill", options->prefill, "Tokens to prefill")->check(tokens)->capture_default_str();
+  command->add_option("-n,--decode", options->decode, "Tokens to decode")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
+  command->add_option("-d,--depth", options->depth, "Tokens of context before both")->check(tokens)->capture_default_str();
+  command->add_option("-r,--repeats", options->repeats, "Repetitions; medians are reported")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--batch", options->batches, "Also decode this many sequences at once: 1,2,4")->delimiter(',');
+  command->add_flag("--json", options->json, "One JSON document on standard output");
+  command->callback([options] { run_bench(*options); });
+}
+
+}  // namespace hearth::cli

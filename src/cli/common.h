@@ -1,0 +1,45 @@
+// What commands share: the model argument, options of every command that computes, output helpers.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "engine/engine.h"
+
+namespace hearth::cli {
+
+// The options of a command that loads a model to compute with it.
+struct ModelOptions {
+  std::string model;  // empty: the demo model
+  int threads = 0;
+  std::string isa;
+  std::string kv = "bf16";
+  int64_t context = 0;
+  std::string log_level = "info";
+};
+
+void add_model_argument(CLI::App& command, std::string& model);
+void add_model_options(CLI::App& command, ModelOptions& options);
+// --ctx, for commands whose context doesn't follow from their input.
+void add_context_option(CLI::App& command, ModelOptions& options);
+
+// The file to open: `model`, or the demo model that came with the program. Throws Error where there is none.
+std::filesystem::path model_path(const std::string& model);
+
+// Opens the engine with a progress bar on standard error; throws Error.
+std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& limits = {});
+
+// The whole file; throws Error naming it. "-" is standard input.
+std::string read_file(const std::string& path, uint64_t bytes_max = uint64_t{1} << 30);
+// Whitespace-separated token ids; throws Error that names the first thing that isn't one.
+std::vector<int32_t> read_token_ids(const std::string& path);
+
+// "0x..." of 16 digits.
+std::string format_hash(uint64_t hash);
+// "1.29 GB": decimal units, as bandwidths are.
+std::string format_bytes(double bytes);
+
+}  // namespace hearth::cli

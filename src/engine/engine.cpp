@@ -1,0 +1,175 @@
+#include "engine/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "cpu_kernels/registry.h"
+#include "format/gguf.h"
+#include "format/mapped_file.h"
+#include "model/weights.h"
+#include "offload/machine/machine.h"
+
+namespace hearth {
+namespace {
+
+constexpr int64_t kDefaultContext = 32768;
+constexpr int64_t kThreadsMax = 1024;
+
+int64_t choose_context(int64_t wanted, const ModelConfig& config) {
+  if (wanted == 0) return std::min(kDefaultContext, config.context);
+  if (wanted < 1 || wanted > config.context) {
+    throw usage_error(fmt::format("a context of {} tokens is not possible", wanted), "--ctx",
+                      fmt::format("This model takes 1 to {}", config.context));
+  }
+  return wanted;
+}
+
+int choose_threads(int wanted) {
+  if (wanted == 0) return physical_cores();
+  if (wanted < 1 || wanted > kThreadsMax) {
+    throw usage_error(fmt::format("{} threads are not possible", wanted), "--threads",
+                      fmt::format("Choose 1 to {}, or 0 for one a physical core", kThreadsMax));
+  }
+  return wanted;
+}
+
+// Reads the files into the page cache in order, which is several times faster than the page faults of a first pass.
+// A model that doesn't fit memory is left to be read on use.
+void read_ahead(const TensorDir& dir, int64_t available_bytes,
+                const std::function<void(int64_t, int64_t)>& on_load) {
+  constexpr uint64_t kStepBytes = 64 << 20;
+  uint64_t total = 0;
+  for (const ModelFile& file : dir.files) total += file.mapping->stored_bytes();
+  if (static_cast<int64_t>(total) > available_bytes) return;
+  int64_t done = 0;
+  for (const ModelFile& file : dir.files) {
+    const uint64_t size = file.mapping->bytes().size();
+    if (file.mapping->stored_bytes() < size) continue;  // holes need no reading
+    for (uint64_t at = 0; at < size; at += kStepBytes) {
+      const uint64_t bytes = std::min(kStepBytes, size - at);
+      file.mapping->populate(at, bytes);
+      done += static_cast<int64_t>(bytes);
+      if (on_load) on_load(done, static_cast<int64_t>(total));
+    }
+  }
+}
+
+}  // namespace
+
+struct Engine::Loaded {
+  Loaded(const EngineOptions& options)
+      : source(options.model.string()),
+        available_bytes(available_memory_bytes()),
+        dir(open_gguf(options.model)),
+        config(read_config(dir, source)),
+        weights(bind_weights(dir, config, source)),
+        tokenizer(dir, source),
+        kernels(choose_kernels(options.isa)),
+        workers(choose_threads(options.threads)),
+        kv(options.kv),
+        limits(options.limits),
+        context(choose_context(options.context, config)),
+        forward(config, weights, kernels, workers, context, limits) {}
+
+  const std::string source;
+  const int64_t available_bytes;
+  const TensorDir dir;
+  const ModelConfig config;
+  const ModelWeights weights;
+  const Tokenizer tokenizer;
+  const Kernels& kernels;
+  const Workers workers;
+  const KvType kv;
+  const Limits limits;
+  const int64_t context;
+  Forward forward;
+};
+
+Engine::Engine() = default;
+Engine::~Engine() = default;
+
+std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
+  std::unique_ptr<Engine> engine(new Engine);
+  engine->loaded_ = std::make_unique<Loaded>(options);
+  const Loaded& loaded = *engine->loaded_;
+  if (static_cast<int32_t>(loaded.config.vocab) < loaded.tokenizer.vocab_size()) {
+    throw Error(fmt::format("the vocabulary has {} tokens, the embedding {} rows",
+                            loaded.tokenizer.vocab_size(), loaded.config.vocab),
+                loaded.source, "Get the file again");
+  }
+  read_ahead(loaded.dir, loaded.available_bytes, options.on_load);
+  return engine;
+}
+
+const ModelConfig& Engine::config() const { return loaded_->config; }
+const Tokenizer& Engine::tokenizer() const { return loaded_->tokenizer; }
+int64_t Engine::context() const { return loaded_->context; }
+const Kernels& Engine::kernels() const { return loaded_->kernels; }
+const Workers& Engine::workers() const { return loaded_->workers; }
+int64_t Engine::scratch_bytes() const { return loaded_->forward.scratch_bytes(); }
+int32_t Engine::chunk_tokens() const { return loaded_->forward.chunk_tokens(); }
+StageClock& Engine::clock() { return loaded_->forward.clock(); }
+
+int64_t Engine::weight_bytes() const {
+  uint64_t total = 0;
+  for (const auto& [name, tensor] : loaded_->dir.tensors) total += tensor.bytes;
+  return static_cast<int64_t>(total);
+}
+
+std::unique_ptr<Session> Engine::new_session() {
+  return std::unique_ptr<Session>(new Session(*this, loaded_->context));
+}
+
+std::span<const float> Engine::step(std::span<const Feed> feeds, LogitRows wanted,
+                                    ForwardObserver* observer) {
+  std::vector<Segment> segments;
+  for (const Feed& feed : feeds) segments.push_back({&feed.session->cache_, feed.tokens});
+  const std::span<const float> logits = loaded_->forward.run(segments, wanted, observer);
+  for (const Feed& feed : feeds) {
+    feed.session->tokens_.insert(feed.session->tokens_.end(), feed.tokens.begin(), feed.tokens.end());
+  }
+  return logits;
+}
+
+Session::Session(Engine& engine, int64_t context)
+    : engine_(engine),
+      cache_(engine.config(), engine.loaded_->kv, context, engine.loaded_->limits) {}
+Session::~Session() = default;
+
+int64_t Session::context() const { return cache_.context(); }
+int64_t Session::bytes() const { return cache_.bytes(); }
+
+void Session::clear() {
+  cache_.position = 0;
+  tokens_.clear();
+}
+
+std::span<const float> Session::feed(std::span<const int32_t> tokens,
+                                     const std::function<bool(int64_t, int64_t)>& on_chunk) {
+  const int64_t total = std::ssize(tokens);
+  if (std::ssize(tokens_) + total > context()) {
+    throw Error(fmt::format("{} tokens do not fit: {} of the context of {} are taken", total,
+                            tokens_.size(), context()),
+                "context", "Choose a larger context (--ctx) or a shorter text");
+  }
+  for (const int32_t token : tokens) {
+    if (token < 0 || token >= engine_.config().vocab) {
+      throw Error(fmt::format("token {} is not in the vocabulary of {}", token,
+                              engine_.config().vocab),
+                  "tokens", "Use ids this model knows");
+    }
+  }
+  std::span<const float> logits;
+  for (int64_t done = 0; done < total;) {
+    const int64_t n = std::min<int64_t>(engine_.chunk_tokens(), total - done);
+    const Feed chunk{this, tokens.subspan(done, n)};
+    done += n;
+    logits = engine_.step({&chunk, 1}, done == total ? LogitRows::kLast : LogitRows::kNone);
+    if (on_chunk && !on_chunk(done, total)) return {};
+  }
+  return logits;
+}
+
+}  // namespace hearth

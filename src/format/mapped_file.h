@@ -1,0 +1,34 @@
+// A whole file as read-only memory: pages come from disk on first touch and the kernel may drop them again.
+// The file must not shrink while it is mapped: touching what was cut off ends the program with SIGBUS.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+
+namespace hearth {
+
+class MappedFile {
+ public:
+  // Throws Error unless `path` is a regular file with at least one byte that may be read.
+  explicit MappedFile(std::filesystem::path path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  std::span<const unsigned char> bytes() const { return {data_, size_}; }
+
+  // Hints about the pages that a range of the file touches; they never fail.
+  void will_need(uint64_t offset, uint64_t bytes) const;  // start reading them in the background
+  void release(uint64_t offset, uint64_t bytes) const;    // this process is done with them for now
+
+ private:
+  void advise(uint64_t offset, uint64_t bytes, int advice) const;
+
+  std::filesystem::path path_;
+  unsigned char* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+}  // namespace hearth

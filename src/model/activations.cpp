@@ -1,0 +1,108 @@
+// Sizes of the scratch memory of a forward pass.
+#include <algorithm>
+
+#include "model/step.h"
+
+namespace hearth {
+namespace {
+
+Buffer floats(int64_t count) { return Buffer(static_cast<size_t>(count) * sizeof(float)); }
+Buffer ints(int64_t count) { return Buffer(static_cast<size_t>(count) * sizeof(int32_t)); }
+
+RopeAngles make_angles(int64_t n, int32_t rope_dim) {
+  const int64_t count = n * (rope_dim / 2);
+  return {floats(count), floats(count), floats(count)};
+}
+
+// Rows a query attends to at most, over all kinds of layers the model has.
+int64_t attended_rows_max(const ModelConfig& config, int64_t context) {
+  int64_t compressed = 0;
+  for (const LayerKind kind : config.kinds) {
+    if (kind == LayerKind::kHca) compressed = std::max(compressed, context / 128);
+    if (kind == LayerKind::kCsa) compressed = std::max<int64_t>(compressed, config.index_top_k);
+  }
+  return config.window + compressed;
+}
+
+}  // namespace
+
+Activations::Activations(const ModelConfig& config, int64_t context, int threads,
+                         const Limits& limits) {
+  const int64_t n = limits.chunk_tokens;
+  const int64_t group = limits.index_group_tokens;
+  const int64_t used = config.experts_used;
+  const int64_t heads_width = static_cast<int64_t>(config.heads) * config.head_dim;
+  dim = config.dim;
+  streams_stride = (config.streams + 1) * dim;
+  streams = floats(n * streams_stride);
+  next_streams = floats(n * streams_stride);
+  streams_normed = ActivationBuffer(n, config.streams * dim);
+  mixes = floats(n * config.mixes());
+  coefficients_stride = config.streams + config.streams * (config.streams + 1);
+  coefficients = floats(n * coefficients_stride);
+  x = ActivationBuffer(n, dim);
+
+  plain_angles = make_angles(n, config.rope_dim);
+  compressed_angles = make_angles(n, config.rope_dim);
+  q_low = ActivationBuffer(n, config.q_rank);
+  q = floats(n * heads_width);
+  kv = floats(n * config.head_dim);
+  entry_inputs = floats(n * 2 * 2 * config.head_dim);
+  index_inputs = floats(n * 2 * 2 * config.index_dim);
+  index_q = floats(n * config.index_heads * config.index_dim);
+  index_weights = floats(n * config.index_heads);
+  index_lanes = (config.index_heads + kIndexHeadLanes - 1) / kIndexHeadLanes * kIndexHeadLanes;
+  index_q_transposed = floats(group * config.index_dim * index_lanes);
+  index_weights_padded = floats(group * index_lanes);
+  entries_max = config.index_heads > 0 ? context / static_cast<int64_t>(LayerKind::kCsa) : 0;
+  index_scores = floats(group * entries_max);
+  index_order = ints(threads * entries_max);
+  selected = ints(n * config.index_top_k);
+  selected_count = ints(n);
+  attended_max = attended_rows_max(config, context);
+  attended_rows = Buffer(static_cast<size_t>(threads * attended_max) * sizeof(void*));
+  attention_scores = floats(threads * config.heads * attended_max);
+  thread_row = floats(static_cast<int64_t>(threads) * std::max(config.head_dim, config.index_dim));
+  attention_out = ActivationBuffer(n, heads_width);
+  group_rows = ints(n * config.output_groups);
+  grouped_out = ActivationBuffer(n, static_cast<int64_t>(config.output_groups) * config.output_rank);
+
+  router_scores = floats(n * config.experts);
+  picks = ints(n * used);
+  pick_weights = floats(n * (used + 1));
+  expert_gate = floats(n * used * config.expert_dim);
+  expert_up = floats(n * used * config.expert_dim);
+  expert_hidden = ActivationBuffer(n * used, config.expert_dim);
+  shared_gate = floats(n * config.shared_dim);
+  shared_up = floats(n * config.shared_dim);
+  shared_hidden = ActivationBuffer(n, config.shared_dim);
+  slot_rows = ints(n * used);
+  out_rows = ints(n * used);
+  expert_out = floats(n * (used + 1) * dim);
+  products.reserve(2 * std::max<int64_t>(std::min<int64_t>(config.experts, n * used), config.output_groups));
+
+  head_x = ActivationBuffer(n, dim);
+  logits = floats(n * config.vocab);
+}
+
+int64_t Activations::bytes() const {
+  size_t total = 0;
+  for (const Buffer* buffer :
+       {&streams, &next_streams, &mixes, &coefficients, &plain_angles.cosines, &plain_angles.sines,
+        &plain_angles.minus_sines, &compressed_angles.cosines, &compressed_angles.sines,
+        &compressed_angles.minus_sines, &q, &kv, &entry_inputs, &index_inputs, &index_q,
+        &index_weights, &index_q_transposed, &index_weights_padded, &index_scores, &index_order,
+        &selected, &selected_count, &attended_rows, &attention_scores, &thread_row, &group_rows,
+        &router_scores, &picks, &pick_weights, &expert_gate, &expert_up, &shared_gate, &shared_up,
+        &slot_rows, &out_rows, &expert_out, &logits}) {
+    total += buffer->bytes();
+  }
+  int64_t rows = 0;
+  for (const ActivationBuffer* buffer : {&streams_normed, &x, &q_low, &attention_out, &grouped_out,
+                                         &expert_hidden, &shared_hidden, &head_x}) {
+    rows += buffer->bytes();
+  }
+  return static_cast<int64_t>(total) + rows;
+}
+
+}  // namespace hearth

@@ -1,0 +1,62 @@
+// The forward pass: rows of tokens in, logits out. Reads like the paper: embed, then per layer hyper-connection,
+// attention, hyper-connection, experts; then the head.
+//
+// One thread owns a Forward; it uses the workers inside each step. After construction nothing is allocated.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/limits.h"
+#include "base/workers.h"
+#include "cpu_kernels/kernels.h"
+#include "model/config.h"
+#include "model/kv_cache.h"
+#include "model/stages.h"
+#include "model/weights.h"
+
+namespace hearth {
+
+// The next tokens of one sequence.
+struct Segment {
+  KvCache* cache;
+  std::span<const int32_t> tokens;
+};
+
+enum class LogitRows { kNone, kLast, kAll };  // of each segment
+
+// Sees intermediate results; for tests and traces.
+class ForwardObserver {
+ public:
+  virtual ~ForwardObserver() = default;
+  // After the embedding (layer -1) and after each block: h [n, streams, dim], rows `stride` floats apart.
+  virtual void streams(int32_t layer, const float* h, int64_t stride, int64_t n) = 0;
+  // picks [n, experts_used], best first.
+  virtual void picks(int32_t layer, const int32_t* picks, int64_t n) = 0;
+};
+
+class Forward {
+ public:
+  // `context` bounds the position of any token. The references must outlive the object.
+  Forward(const ModelConfig& config, const ModelWeights& weights, const Kernels& kernels,
+          const Workers& workers, int64_t context, const Limits& limits);
+  ~Forward();
+
+  int32_t chunk_tokens() const;
+
+  // Runs one to chunk_tokens() tokens in all, of distinct sequences, and advances their caches. A row's result does
+  // not depend on the other rows. The logits [rows wanted, vocab], segment after segment, are valid until the
+  // next call. Each segment must fit its cache's context, and tokens be below the vocabulary size.
+  std::span<const float> run(std::span<const Segment> segments, LogitRows wanted,
+                             ForwardObserver* observer = nullptr);
+
+  StageClock& clock();
+  int64_t scratch_bytes() const;  // activations, whether touched or not
+
+ private:
+  class Pass;
+  std::unique_ptr<Pass> pass_;
+};
+
+}  // namespace hearth

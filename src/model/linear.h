@@ -1,0 +1,77 @@
+// Products of activation rows with stored matrices, split among the workers.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/workers.h"
+#include "cpu_kernels/kernels.h"
+#include "model/stages.h"
+
+namespace hearth {
+
+// Activation rows as float32, and rounded to 8 bits once a block format asks for them.
+// Views share the memory of the rows they were cut from.
+struct ActivationRows {
+  float* values = nullptr;   // [n, width]
+  QuantizedRows rounded{};
+  int64_t width = 0;
+  bool is_rounded = false;   // whether `rounded` holds the present values
+
+  // The rows that start at float offset `offset`, read as rows of `new_width`. They stay rounded where both are
+  // multiples of 32.
+  ActivationRows view(int64_t offset, int64_t new_width) const;
+};
+
+// Owns the memory of `n_max` rows of `width` values.
+class ActivationBuffer {
+ public:
+  ActivationBuffer() = default;
+  ActivationBuffer(int64_t n_max, int64_t width);
+  ActivationRows& rows() { return rows_; }
+  // The rows, about to be written anew.
+  ActivationRows& fresh();
+  int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }
+  float* values() const { return rows_.values; }
+
+ private:
+  Buffer memory_;
+  ActivationRows rows_;
+};
+
+// One matrix times some rows: y[y_rows[i], r] = w[r] . x[x_rows[i]].
+struct Product {
+  Matrix w;
+  const ActivationRows* x;
+  const int32_t* x_rows;  // [n], or null for rows 0 .. n-1
+  int64_t n;
+  float* y;               // [.., y_stride]
+  int64_t y_stride;
+  const int32_t* y_rows = nullptr;  // as x_rows
+};
+
+// A range of one product's rows, the unit of work.
+struct ProductPiece {
+  const Product* product;
+  int64_t row_begin;
+  int64_t row_end;
+};
+
+// What the steps of the model compute with; everything but the kernels belongs to the thread that runs the model.
+struct Compute {
+  const Kernels& kernels;
+  const Workers& workers;
+  StageClock clock;
+  std::vector<ProductPiece> pieces;  // scratch of multiply
+};
+
+// Rounds the first `n` rows, if they aren't yet and a matrix of `type` reads them so.
+void round_rows_for(const Compute& compute, TensorType type, ActivationRows& x, int64_t n);
+
+// Runs all products as one loop over the workers and counts what they read and compute. Rows that block formats
+// read must have been rounded.
+void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products);
+
+}  // namespace hearth

@@ -1,0 +1,12 @@
+#include "model/stages.h"
+
+namespace hearth {
+
+const char* stage_name(Stage stage) {
+  constexpr std::array<const char*, kStages> kNames = {
+      "embedding", "hyper_connections", "attention_projections", "compressor", "indexer",
+      "attention", "router",            "routed_experts",        "shared_expert", "head"};
+  return kNames[static_cast<int>(stage)];
+}
+
+}  // namespace hearth
