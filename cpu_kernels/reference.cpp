@@ -49,9 +49,10 @@ void matmul(const MatmulParams& p) {
     dequantize(p.w.type, p.w.data + r * bytes, p.w.cols, weights.data());
     for (int64_t i = 0; i < p.n; ++i) {
       const int64_t row = p.x_rows != nullptr ? p.x_rows[i] : i;
+      const int64_t y_row = p.y_rows != nullptr ? p.y_rows[i] : i;
       double sum = 0;
       for (int64_t j = 0; j < p.w.cols; ++j) sum += weights[j] * activation(p, quantized, row, j);
-      p.y[i * p.y_stride + r] = static_cast<float>(sum);
+      p.y[y_row * p.y_stride + r] = static_cast<float>(sum);
     }
   }
 }

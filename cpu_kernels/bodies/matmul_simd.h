@@ -10,7 +10,7 @@
 namespace hearth::HEARTH_ISA {
 namespace {
 
-#define HEARTH_INLINE [[gnu::always_inline]] inline
+#define HEARTH_INLINE __attribute__((always_inline)) inline
 
 using Byte = unsigned char;
 
@@ -52,13 +52,13 @@ HEARTH_INLINE Bytes subtract_words(Bytes a, Bytes b) { return _mm512_sub_epi32(a
 // The same piece everywhere.
 HEARTH_INLINE Bytes repeat_piece(__m128i piece) { return _mm512_broadcast_i32x4(piece); }
 
-// Piece i is the 16 bytes at p + offset(i).
+// Piece i is the 16 bytes at address(i).
 template <typename F>
-HEARTH_INLINE Bytes load_pieces(const Byte* p, F offset) {
-  Bytes v = _mm512_castsi128_si512(load_piece(p + offset(0)));
-  v = _mm512_inserti32x4(v, load_piece(p + offset(1)), 1);
-  v = _mm512_inserti32x4(v, load_piece(p + offset(2)), 2);
-  return _mm512_inserti32x4(v, load_piece(p + offset(3)), 3);
+HEARTH_INLINE Bytes load_pieces(F address) {
+  Bytes v = _mm512_castsi128_si512(load_piece(address(0)));
+  v = _mm512_inserti32x4(v, load_piece(address(1)), 1);
+  v = _mm512_inserti32x4(v, load_piece(address(2)), 2);
+  return _mm512_inserti32x4(v, load_piece(address(3)), 3);
 }
 
 // Each 32-bit word of piece i is word(i).
@@ -102,6 +102,10 @@ template <int code_max>
 HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u, Bytes x) {
   return _mm512_dpbusd_epi32(sum, u, x);
 }
+template <int code_max>
+HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u0, Bytes x0, Bytes u1, Bytes x1) {
+  return _mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sum, u0, x0), u1, x1);
+}
 
 // True where dot_add reads u as the signed code u - 128.
 template <int code_max>
@@ -119,11 +123,6 @@ HEARTH_INLINE __m256i piece_sums(const Bytes* v) {
   const __m256i sums =
       _mm256_hadd_epi32(_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64(pairs, 1));
   return _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
-}
-
-template <int piece>
-HEARTH_INLINE void store_piece(void* p, Bytes v) {
-  _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_extracti32x4_epi32(v, piece));
 }
 
 HEARTH_INLINE Bytes interleave_words_low(Bytes a, Bytes b) { return _mm512_unpacklo_epi32(a, b); }
@@ -156,9 +155,9 @@ HEARTH_INLINE Bytes subtract_words(Bytes a, Bytes b) { return _mm256_sub_epi32(a
 HEARTH_INLINE Bytes repeat_piece(__m128i piece) { return _mm256_broadcastsi128_si256(piece); }
 
 template <typename F>
-HEARTH_INLINE Bytes load_pieces(const Byte* p, F offset) {
-  const Bytes v = _mm256_castsi128_si256(load_piece(p + offset(0)));
-  return _mm256_inserti128_si256(v, load_piece(p + offset(1)), 1);
+HEARTH_INLINE Bytes load_pieces(F address) {
+  const Bytes v = _mm256_castsi128_si256(load_piece(address(0)));
+  return _mm256_inserti128_si256(v, load_piece(address(1)), 1);
 }
 
 template <typename F>
@@ -200,17 +199,32 @@ HEARTH_INLINE Bytes from_rows(F row) {
   return _mm256_setr_epi64x(row(0), row(1), row(2), row(3));
 }
 
-// sum + products of unsigned codes u <= code_max and signed codes x (|x| <= 127), four neighbours to a 32-bit
-// word. The 16-bit sums of pairs cannot saturate: codes above 127 are taken as u - 128, magnitude and sign apart.
+// Products of unsigned codes u <= code_max and signed codes x (|x| <= 127), pairs added to 16 bits. They cannot
+// saturate: codes above 127 are taken as u - 128, magnitude and sign apart.
 template <int code_max>
-HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u, Bytes x) {
+HEARTH_INLINE Bytes dot_pairs(Bytes u, Bytes x) {
   if constexpr (code_max > 127) {
-    const Bytes w = _mm256_xor_si256(u, splat(0x80));
+    const Bytes w = u ^ splat(0x80);
     x = _mm256_sign_epi8(x, w);
     u = _mm256_abs_epi8(w);
   }
-  const Bytes pairs = _mm256_maddubs_epi16(u, x);
+  return _mm256_maddubs_epi16(u, x);
+}
+HEARTH_INLINE Bytes add_pairs(Bytes sum, Bytes pairs) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+template <int code_max>
+HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u, Bytes x) {
+  return add_pairs(sum, dot_pairs<code_max>(u, x));
+}
+template <int code_max>
+HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u0, Bytes x0, Bytes u1, Bytes x1) {
+  const Bytes pairs0 = dot_pairs<code_max>(u0, x0), pairs1 = dot_pairs<code_max>(u1, x1);
+  if constexpr (4 * code_max * 127 <= INT16_MAX) {
+    return add_pairs(sum, _mm256_add_epi16(pairs0, pairs1));
+  }
+  return add_pairs(add_pairs(sum, pairs0), pairs1);
 }
 
 template <int code_max>
@@ -225,11 +239,6 @@ HEARTH_INLINE __m256i piece_sums(const Bytes* v) {
   const Bytes sums =
       _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
   return _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-}
-
-template <int piece>
-HEARTH_INLINE void store_piece(void* p, Bytes v) {
-  _mm_storeu_si128(static_cast<__m128i*>(p), _mm256_extracti128_si256(v, piece));
 }
 
 HEARTH_INLINE Bytes interleave_words_low(Bytes a, Bytes b) { return _mm256_unpacklo_epi32(a, b); }

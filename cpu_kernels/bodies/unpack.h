@@ -1,5 +1,5 @@
 // Unpacking of the weight formats, the ones with blocks of 32 here, the others in unpack_k.h and unpack_iq.h.
-// A format turns a step of 256 weights into unsigned 8-bit codes and float scales:
+// A format turns a step of 256 weights of a row into unsigned 8-bit codes and float scales:
 //   weight = scale * (code - kOffset) + bias,  the bias only where kHasBias
 // with one scale (and bias) for each kGroup weights, 16 or 32.
 #pragma once
@@ -10,22 +10,111 @@
 namespace hearth::HEARTH_ISA {
 namespace {
 
-// A step of one row. Of the pairs, [0] belongs to the first and [1] to the last 16 weights of each block; groups of
-// 32 use [0] alone.
-struct Weights {
-  Bytes lo[kVectors];  // codes, arranged in halves
-  Bytes hi[kVectors];
+// Format<type> has:
+//   kBlock        weights a stored block, 32 or 256
+//   kStepBytes    bytes of a step
+//   kGroup, kOffset, kHasBias as above; kCodeMax, the largest code
+//   codes(blocks) the codes of kPieces blocks (OneRow or OneBlock)
+//   scales(step)  the scales of a step
+template <TensorType type>
+struct Format;
+
+// Codes of kPieces blocks: the first and the last 16 of each, a piece a block.
+struct Codes {
+  Bytes lo;
+  Bytes hi;
+};
+
+// Of the pairs, [0] belongs to the first and [1] to the last 16 weights of each block; groups of 32 use [0] alone.
+struct Scales {
   __m256 scales[2];
   __m256 biases[2];
 };
 
-// Format<type> has:
-//   kBlock     weights a stored block, 32 or 256
-//   kStepBytes bytes of a step
-//   kGroup, kOffset, kHasBias as above; kCodeMax, the largest code
-//   unpack     bytes of a step -> Weights
-template <TensorType type>
-struct Format;
+// The blocks that are unpacked together, one a piece: neighbours in one row, or the same block of several rows.
+struct OneRow {
+  const Byte* row;  // the step
+  int first;        // block of piece 0, a multiple of kPieces
+
+  HEARTH_INLINE const Byte* step(int) const { return row; }
+  HEARTH_INLINE int block(int piece) const { return first + piece; }
+};
+struct OneBlock {
+  const Byte* const* rows;  // the step of piece i is rows[4 i]
+  int number;
+
+  HEARTH_INLINE const Byte* step(int piece) const { return rows[4 * piece]; }
+  HEARTH_INLINE int block(int) const { return number; }
+};
+
+// Sixteen bytes for each block, at offset(block) of its step.
+template <typename Blocks, typename F>
+HEARTH_INLINE Bytes load_each(const Blocks& blocks, F offset) {
+  return load_pieces([&](int i) { return blocks.step(i) + offset(blocks.block(i)); });
+}
+
+// The same where neighbours in a row have the same bytes.
+template <typename F>
+HEARTH_INLINE Bytes load_shared(const OneRow& blocks, F offset) {
+  return repeat_piece(load_piece(blocks.row + offset(blocks.first)));
+}
+template <typename F>
+HEARTH_INLINE Bytes load_shared(const OneBlock& blocks, F offset) {
+  return load_each(blocks, offset);
+}
+
+// A word for each block, repeated.
+template <typename F>
+HEARTH_INLINE Bytes word_each(const OneRow& blocks, F word) {
+  return per_piece([&](int i) { return word(blocks.block(i)); });
+}
+template <typename F>
+HEARTH_INLINE Bytes word_each(const OneBlock& blocks, F word) {
+  return splat_word(word(blocks.number));
+}
+
+// Sixteen bits for each block: bits(step, block).
+template <typename Blocks, typename F>
+HEARTH_INLINE uint64_t bits_each(const Blocks& blocks, F bits) {
+  uint64_t all = 0;
+  for (int i = 0; i < kPieces; ++i) {
+    all |= static_cast<uint64_t>(bits(blocks.step(i), blocks.block(i))) << (16 * i);
+  }
+  return all;
+}
+
+// Stored blocks of `kBytes` bytes with the halves of 16 nibble pairs after a header.
+template <int header, int bytes, typename Blocks>
+HEARTH_INLINE Codes unpack_nibbles(const Blocks& blocks) {
+  const Bytes packed = load_each(blocks, [](int b) { return header + bytes * b; });
+  return {packed & splat(15), shift_right<4>(packed) & splat(15)};
+}
+
+// Adds 16 to code i where bit i of the block's word is set; the word stands before the nibbles.
+template <int header, int bytes, typename Blocks>
+HEARTH_INLINE Codes unpack_five_bits(const Blocks& blocks) {
+  const Codes low = unpack_nibbles<header, bytes>(blocks);
+  auto high = [&](int half) {
+    return bits_each(blocks, [&](const Byte* step, int b) {
+      return load_as<uint16_t>(step + bytes * b + header - 4 + 2 * half);
+    });
+  };
+  return {low.lo | keep_where(high(0), splat(16)), low.hi | keep_where(high(1), splat(16))};
+}
+
+// Signed values of nibbles, as codes.
+HEARTH_INLINE Codes look_up(const int8_t* values, int offset, const Codes& nibbles) {
+  const __m128i table = _mm_add_epi8(load_piece(reinterpret_cast<const Byte*>(values)),
+                                     _mm_set1_epi8(static_cast<char>(offset)));
+  return {look_up(table, nibbles.lo), look_up(table, nibbles.hi)};
+}
+
+// Eight half floats, `stride` bytes apart.
+HEARTH_INLINE __m256 load_halves(const Byte* p, int stride) {
+  auto half = [&](int i) { return static_cast<short>(load_as<uint16_t>(p + i * stride)); };
+  return _mm256_cvtph_ps(
+      _mm_setr_epi16(half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7)));
+}
 
 struct SmallBlocks {
   static constexpr int kBlock = 32;
@@ -33,69 +122,42 @@ struct SmallBlocks {
   static constexpr bool kHasBias = false;
 };
 
-// Eight halves, `stride` bytes apart.
-HEARTH_INLINE __m256 load_halves(const Byte* p, int stride) {
-  auto half = [&](int i) { return static_cast<short>(load_as<uint16_t>(p + i * stride)); };
-  return _mm256_cvtph_ps(
-      _mm_setr_epi16(half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7)));
-}
-
-// The low and high nibbles of 16 bytes for each block of a step, `stride` bytes apart.
-HEARTH_INLINE void unpack_nibbles(const Byte* p, int stride, Weights& w) {
-  for (int v = 0; v < kVectors; ++v) {
-    const Bytes packed = load_pieces(p + v * kPieces * stride, [&](int i) { return i * stride; });
-    w.lo[v] = packed & splat(15);
-    w.hi[v] = shift_right<4>(packed) & splat(15);
-  }
-}
-
-// Adds 16 to code i where bit i of the block's word is set; words `stride` bytes apart.
-HEARTH_INLINE void add_fifth_bits(const Byte* p, int stride, Weights& w) {
-  for (int v = 0; v < kVectors; ++v) {
-    auto bits = [&](int half) {
-      uint64_t all = 0;
-      for (int i = 0; i < kPieces; ++i) {
-        const Byte* word = p + (v * kPieces + i) * stride + 2 * half;
-        all |= static_cast<uint64_t>(load_as<uint16_t>(word)) << (16 * i);
-      }
-      return all;
-    };
-    w.lo[v] |= keep_where(bits(0), splat(16));
-    w.hi[v] |= keep_where(bits(1), splat(16));
-  }
-}
-
-HEARTH_INLINE void look_up_all(__m128i table, Weights& w) {
-  for (int v = 0; v < kVectors; ++v) {
-    w.lo[v] = look_up(table, w.lo[v]);
-    w.hi[v] = look_up(table, w.hi[v]);
-  }
-}
-
-// A table of signed values as codes.
-HEARTH_INLINE __m128i code_table(const int8_t* values, int offset) {
-  return _mm_add_epi8(load_piece(reinterpret_cast<const Byte*>(values)),
-                      _mm_set1_epi8(static_cast<char>(offset)));
-}
-
 template <>
 struct Format<TensorType::kMXFP4> : SmallBlocks {
   static constexpr int kStepBytes = 136, kOffset = 12, kCodeMax = 24;
 
-  // 2^(e - 128), from the bits: subnormal for e < 2.
-  static HEARTH_INLINE __m256 power_of_two(__m256i e) {
-    const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
-    const __m256i subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
-    const __m256i small = _mm256_cmpgt_epi32(_mm256_set1_epi32(2), e);
-    return _mm256_castsi256_ps(_mm256_blendv_epi8(normal, subnormal, small));
+  template <typename Blocks>
+  static HEARTH_INLINE Codes codes(const Blocks& blocks) {
+    return look_up(kMxfp4Values, kOffset, unpack_nibbles<1, 17>(blocks));
+  }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+    s.scales[0] = power_of_two(exponents(step));
   }
 
-  static HEARTH_INLINE void unpack(const Byte* p, Weights& w) {
-    unpack_nibbles(p + 1, 17, w);
-    look_up_all(code_table(kMxfp4Values, kOffset), w);
-    uint64_t exponents = 0;
-    for (int b = 0; b < kStepBlocks; ++b) exponents |= static_cast<uint64_t>(p[17 * b]) << (8 * b);
-    w.scales[0] = power_of_two(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(exponents))));
+  // The first bytes of eight blocks of 17: at a stride of 16, block i of a vector begins at byte i of its piece.
+  static HEARTH_INLINE __m256i exponents(const Byte* step) {
+#ifdef __AVX512F__
+    const Bytes words = _mm512_unpacklo_epi32(load_bytes(step), load_bytes(step + 4 * 17));
+    const Bytes first_bytes = shift_right(words, per_piece([](int i) { return 8 * i; }));
+    const Bytes order = _mm512_castsi256_si512(_mm256_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13));
+    const __m256i ordered = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, first_bytes));
+#else
+    const Bytes even = _mm256_unpacklo_epi32(load_bytes(step), load_bytes(step + 2 * 17));
+    const Bytes odd = _mm256_unpacklo_epi32(load_bytes(step + 4 * 17), load_bytes(step + 6 * 17));
+    const Bytes words = _mm256_unpacklo_epi64(even, odd);
+    const Bytes first_bytes = shift_right(words, per_piece([](int i) { return 8 * i; }));
+    const __m256i ordered = _mm256_permutevar8x32_epi32(first_bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+#endif
+    return ordered & _mm256_set1_epi32(255);
+  }
+
+  // 2^(e - 128): exponent bits e - 1, or for e < 2 the subnormal with fraction (e + 1) / 4, which as an integer is
+  // the smaller one everywhere else.
+  static HEARTH_INLINE __m256 power_of_two(__m256i e) {
+    const __m256i one = _mm256_set1_epi32(1);
+    const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, one), 23);
+    const __m256i subnormal = _mm256_slli_epi32(_mm256_add_epi32(e, one), 21);
+    return _mm256_castsi256_ps(_mm256_max_epi32(normal, subnormal));
   }
 };
 
@@ -103,24 +165,23 @@ template <>
 struct Format<TensorType::kQ8_0> : SmallBlocks {
   static constexpr int kStepBytes = 272, kOffset = 128, kCodeMax = 255;
 
-  static HEARTH_INLINE void unpack(const Byte* p, Weights& w) {
-    for (int v = 0; v < kVectors; ++v) {
-      const Byte* blocks = p + 2 + v * kPieces * 34;
-      w.lo[v] = load_pieces(blocks, [](int i) { return 34 * i; }) ^ splat(0x80);
-      w.hi[v] = load_pieces(blocks, [](int i) { return 34 * i + 16; }) ^ splat(0x80);
-    }
-    w.scales[0] = load_halves(p, 34);
+  template <typename Blocks>
+  static HEARTH_INLINE Codes codes(const Blocks& blocks) {
+    return {load_each(blocks, [](int b) { return 34 * b + 2; }) ^ splat(0x80),
+            load_each(blocks, [](int b) { return 34 * b + 18; }) ^ splat(0x80)};
   }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { s.scales[0] = load_halves(step, 34); }
 };
 
 template <>
 struct Format<TensorType::kQ4_0> : SmallBlocks {
   static constexpr int kStepBytes = 144, kOffset = 8, kCodeMax = 15;
 
-  static HEARTH_INLINE void unpack(const Byte* p, Weights& w) {
-    unpack_nibbles(p + 2, 18, w);
-    w.scales[0] = load_halves(p, 18);
+  template <typename Blocks>
+  static HEARTH_INLINE Codes codes(const Blocks& blocks) {
+    return unpack_nibbles<2, 18>(blocks);
   }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { s.scales[0] = load_halves(step, 18); }
 };
 
 template <>
@@ -128,10 +189,13 @@ struct Format<TensorType::kQ4_1> : SmallBlocks {
   static constexpr int kStepBytes = 160, kOffset = 0, kCodeMax = 15;
   static constexpr bool kHasBias = true;
 
-  static HEARTH_INLINE void unpack(const Byte* p, Weights& w) {
-    unpack_nibbles(p + 4, 20, w);
-    w.scales[0] = load_halves(p, 20);
-    w.biases[0] = load_halves(p + 2, 20);
+  template <typename Blocks>
+  static HEARTH_INLINE Codes codes(const Blocks& blocks) {
+    return unpack_nibbles<4, 20>(blocks);
+  }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+    s.scales[0] = load_halves(step, 20);
+    s.biases[0] = load_halves(step + 2, 20);
   }
 };
 
@@ -139,11 +203,11 @@ template <>
 struct Format<TensorType::kQ5_0> : SmallBlocks {
   static constexpr int kStepBytes = 176, kOffset = 16, kCodeMax = 31;
 
-  static HEARTH_INLINE void unpack(const Byte* p, Weights& w) {
-    unpack_nibbles(p + 6, 22, w);
-    add_fifth_bits(p + 2, 22, w);
-    w.scales[0] = load_halves(p, 22);
+  template <typename Blocks>
+  static HEARTH_INLINE Codes codes(const Blocks& blocks) {
+    return unpack_five_bits<6, 22>(blocks);
   }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { s.scales[0] = load_halves(step, 22); }
 };
 
 template <>
@@ -151,11 +215,13 @@ struct Format<TensorType::kQ5_1> : SmallBlocks {
   static constexpr int kStepBytes = 192, kOffset = 0, kCodeMax = 31;
   static constexpr bool kHasBias = true;
 
-  static HEARTH_INLINE void unpack(const Byte* p, Weights& w) {
-    unpack_nibbles(p + 8, 24, w);
-    add_fifth_bits(p + 4, 24, w);
-    w.scales[0] = load_halves(p, 24);
-    w.biases[0] = load_halves(p + 2, 24);
+  template <typename Blocks>
+  static HEARTH_INLINE Codes codes(const Blocks& blocks) {
+    return unpack_five_bits<8, 24>(blocks);
+  }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+    s.scales[0] = load_halves(step, 24);
+    s.biases[0] = load_halves(step + 2, 24);
   }
 };
 
@@ -163,11 +229,11 @@ template <>
 struct Format<TensorType::kIQ4_NL> : SmallBlocks {
   static constexpr int kStepBytes = 144, kOffset = 128, kCodeMax = 255;
 
-  static HEARTH_INLINE void unpack(const Byte* p, Weights& w) {
-    unpack_nibbles(p + 2, 18, w);
-    look_up_all(code_table(kIq4Values, kOffset), w);
-    w.scales[0] = load_halves(p, 18);
+  template <typename Blocks>
+  static HEARTH_INLINE Codes codes(const Blocks& blocks) {
+    return look_up(kIq4Values, kOffset, unpack_nibbles<2, 18>(blocks));
   }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { s.scales[0] = load_halves(step, 18); }
 };
 
 }  // namespace

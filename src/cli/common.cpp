@@ -42,7 +42,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command.add_option("--kv", options.kv, "How cache rows are stored")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str();
-  command.add_flag("--no-gpu", "Compute on the CPU only, which this build always does");
+  command.add_flag("--no-gpu")->description("Compute on the CPU only, as this version always does");
   command.add_option("--log-level", options.log_level, "What is told on standard error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
       ->capture_default_str();
@@ -132,7 +132,7 @@ std::string format_bytes(double bytes) {
   constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB"};
   int unit = 0;
   for (; bytes >= 1000 && unit < 4; ++unit) bytes /= 1000;
-  return fmt::format(unit == 0 ? "{:.0f} {}" : "{:.2f} {}", bytes, kUnits[unit]);
+  return fmt::format("{:.{}f} {}", bytes, unit == 0 ? 0 : 2, kUnits[unit]);
 }
 
 }  // namespace hearth::cli

@@ -27,7 +27,7 @@ void add_tokenize(CLI::App& app) {
   auto* file = command->add_option("-f,--file", options->file, "Text file; - is standard input");
   command->add_option("-p,--prompt", options->text, "The text itself")->excludes(file);
   command->add_flag("--special", options->special, "Strings of special tokens become these tokens");
-  command->add_flag("--json", "Accepted for uniformity: the output is JSON anyway");
+  command->add_flag("--json")->description("Accepted for uniformity: the output is JSON anyway");
   command->callback([options, command] {
     if (command->count("-f") + command->count("-p") == 0) {
       throw usage_error("there is no text", "tokenize", "Give -p TEXT or -f FILE");

@@ -66,6 +66,8 @@ struct Engine::Loaded {
         config(read_config(dir, source)),
         weights(bind_weights(dir, config, source)),
         tokenizer(dir, source),
+        chat(find_chat_tokens(tokenizer)),
+        chat_profile(find_chat_profile(dir)),
         kernels(choose_kernels(options.isa)),
         workers(choose_threads(options.threads)),
         kv(options.kv),
@@ -79,6 +81,8 @@ struct Engine::Loaded {
   const ModelConfig config;
   const ModelWeights weights;
   const Tokenizer tokenizer;
+  const ChatSupport chat;
+  const ChatProfile chat_profile;
   const Kernels& kernels;
   const Workers workers;
   const KvType kv;
@@ -105,6 +109,8 @@ std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
 
 const ModelConfig& Engine::config() const { return loaded_->config; }
 const Tokenizer& Engine::tokenizer() const { return loaded_->tokenizer; }
+const ChatSupport& Engine::chat() const { return loaded_->chat; }
+ChatProfile Engine::chat_profile() const { return loaded_->chat_profile; }
 int64_t Engine::context() const { return loaded_->context; }
 const Kernels& Engine::kernels() const { return loaded_->kernels; }
 const Workers& Engine::workers() const { return loaded_->workers; }

@@ -15,6 +15,8 @@
 #include "model/config.h"
 #include "model/forward.h"
 #include "model/stages.h"
+#include "text/chat_tokens.h"
+#include "text/effort.h"
 #include "text/tokenizer.h"
 
 namespace hearth {
@@ -46,6 +48,8 @@ class Engine {
 
   const ModelConfig& config() const;
   const Tokenizer& tokenizer() const;
+  const ChatSupport& chat() const;       // the control tokens, or why this model can't chat
+  ChatProfile chat_profile() const;
   int64_t context() const;               // tokens a session holds
   const Kernels& kernels() const;
   const Workers& workers() const;

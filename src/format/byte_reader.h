@@ -1,5 +1,6 @@
-// A cursor over untrusted bytes that cannot leave them. A read past the end fails for good: from then on every read
-// gives zero or nothing, so that callers may read a whole record and ask once whether it was there.
+// A cursor over untrusted bytes that cannot leave them. A read past the end fails for good: from
+// then on every read gives zero or nothing, so that callers may read a whole record and ask once
+// whether it was there.
 #pragma once
 
 #include <cstdint>

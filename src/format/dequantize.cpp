@@ -1,5 +1,5 @@
-// One function a format: decodes one block. Products are formed in the order the formats define (block scale times
-// group scale first), so that results agree to the last bit.
+// One function a format: decodes one block. Products are formed in the order the formats define
+// (block scale times group scale first), so that results agree to the last bit.
 #include "format/dequantize.h"
 
 #include <bit>
@@ -114,7 +114,8 @@ void q3_k(Bytes b, float* y) {
     const Bytes group = codes + 32 * (g / 8) + 16 * (g % 2);
     const Bytes group_high = high_bits + 16 * (g % 2);
     const int pair = g % 8 / 2;
-    const int code = ((s[g % 8] >> (4 * (g / 8))) & 15) + 16 * ((s[8 + g % 4] >> (2 * (g / 4))) & 3);
+    const int code =
+        ((s[g % 8] >> (4 * (g / 8))) & 15) + 16 * ((s[8 + g % 4] >> (2 * (g / 4))) & 3);
     const float scale = d * static_cast<float>(code - 32);
     for (int i = 0; i < 16; ++i) {
       const int q = ((group[i] >> (2 * pair)) & 3) - 4 + 4 * bit(group_high[i], 4 * (g / 8) + pair);
@@ -139,7 +140,8 @@ void q4_k(Bytes b, float* y) {
   for (int g = 0; g < 8; ++g) {
     const Bytes group = b + 16 + 32 * (g / 2);
     const GroupScale s = k_scale(b + 4, g);
-    const float scale = d * static_cast<float>(s.scale), minimum = m * static_cast<float>(s.minimum);
+    const float scale = d * static_cast<float>(s.scale),
+                minimum = m * static_cast<float>(s.minimum);
     for (int i = 0; i < 32; ++i) {
       const int q = g % 2 == 0 ? low(group[i]) : high(group[i]);
       y[32 * g + i] = scale * static_cast<float>(q) - minimum;
@@ -153,7 +155,8 @@ void q5_k(Bytes b, float* y) {
   for (int g = 0; g < 8; ++g) {
     const Bytes group = b + 48 + 32 * (g / 2);
     const GroupScale s = k_scale(b + 4, g);
-    const float scale = d * static_cast<float>(s.scale), minimum = m * static_cast<float>(s.minimum);
+    const float scale = d * static_cast<float>(s.scale),
+                minimum = m * static_cast<float>(s.minimum);
     for (int i = 0; i < 32; ++i) {
       const int q = (g % 2 == 0 ? low(group[i]) : high(group[i])) + 16 * bit(fifth[i], g);
       y[32 * g + i] = scale * static_cast<float>(q) - minimum;
@@ -262,28 +265,50 @@ using BlockDecoder = void (*)(Bytes, float*);
 
 BlockDecoder decoder(TensorType type) {
   switch (type) {
-    case TensorType::kF32: return f32;
-    case TensorType::kF16: return f16;
-    case TensorType::kQ4_0: return q4_0;
-    case TensorType::kQ4_1: return q4_1;
-    case TensorType::kQ5_0: return q5_0;
-    case TensorType::kQ5_1: return q5_1;
-    case TensorType::kQ8_0: return q8_0;
-    case TensorType::kQ2_K: return q2_k;
-    case TensorType::kQ3_K: return q3_k;
-    case TensorType::kQ4_K: return q4_k;
-    case TensorType::kQ5_K: return q5_k;
-    case TensorType::kQ6_K: return q6_k;
-    case TensorType::kIQ2_XXS: return iq2_xxs;
-    case TensorType::kIQ2_XS: return iq2_xs;
-    case TensorType::kIQ3_XXS: return iq3_xxs;
-    case TensorType::kIQ4_NL: return iq4_nl;
-    case TensorType::kIQ3_S: return iq3_s;
-    case TensorType::kIQ2_S: return iq2_s;
-    case TensorType::kIQ4_XS: return iq4_xs;
-    case TensorType::kI32: return i32;
-    case TensorType::kBF16: return bf16;
-    case TensorType::kMXFP4: return mxfp4;
+    case TensorType::kF32:
+      return f32;
+    case TensorType::kF16:
+      return f16;
+    case TensorType::kQ4_0:
+      return q4_0;
+    case TensorType::kQ4_1:
+      return q4_1;
+    case TensorType::kQ5_0:
+      return q5_0;
+    case TensorType::kQ5_1:
+      return q5_1;
+    case TensorType::kQ8_0:
+      return q8_0;
+    case TensorType::kQ2_K:
+      return q2_k;
+    case TensorType::kQ3_K:
+      return q3_k;
+    case TensorType::kQ4_K:
+      return q4_k;
+    case TensorType::kQ5_K:
+      return q5_k;
+    case TensorType::kQ6_K:
+      return q6_k;
+    case TensorType::kIQ2_XXS:
+      return iq2_xxs;
+    case TensorType::kIQ2_XS:
+      return iq2_xs;
+    case TensorType::kIQ3_XXS:
+      return iq3_xxs;
+    case TensorType::kIQ4_NL:
+      return iq4_nl;
+    case TensorType::kIQ3_S:
+      return iq3_s;
+    case TensorType::kIQ2_S:
+      return iq2_s;
+    case TensorType::kIQ4_XS:
+      return iq4_xs;
+    case TensorType::kI32:
+      return i32;
+    case TensorType::kBF16:
+      return bf16;
+    case TensorType::kMXFP4:
+      return mxfp4;
   }
   return nullptr;
 }

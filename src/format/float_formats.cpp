@@ -1,4 +1,5 @@
-// 16-bit floats to and from float32, in integer arithmetic, so that every machine gives the same bits.
+// 16-bit floats to and from float32, in integer arithmetic, so that every machine gives the same
+// bits.
 #include <bit>
 
 #include "format/dequantize.h"

@@ -53,9 +53,10 @@ TensorDir open_single(const std::filesystem::path& path) {
   parts.push_back(open_part(path, "", problems));
   const int64_t count = split_count(parts.front().header);
   if (count != 1) {
-    problems.add(fmt::format("split.count is {}, so this is one part of a split model, but the name "
-                             "is not like NAME-00001-of-{:05}.gguf",
-                             count, count));
+    problems.add(
+        fmt::format("split.count is {}, so this is one part of a split model, but the name "
+                    "is not like NAME-00001-of-{:05}.gguf",
+                    count, count));
   }
   problems.throw_if_any(kWhatToDo);
   return assemble(std::move(parts));
@@ -85,7 +86,8 @@ TensorDir open_split(const std::filesystem::path& path, const SplitName& split) 
     for (const Part& part : parts) headers.push_back(&part.header);
     check_together(headers, names, problems);
   }
-  problems.throw_if_any("All parts of a model must lie in one folder, whole and under their own names");
+  problems.throw_if_any(
+      "All parts of a model must lie in one folder, whole and under their own names");
   return assemble(std::move(parts));
 }
 

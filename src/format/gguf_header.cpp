@@ -15,7 +15,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "GGUF headers are little endian");
 
-// Far above what any model has: the released ones need a header of some 10 MB, 60 keys and 1500 tensors.
+// Far above what any model has: the released ones need a header of some 10 MB, 60 keys and 1500
+// tensors.
 constexpr uint64_t kHeaderBytesMax = uint64_t{1} << 27;
 constexpr uint64_t kKeysMax = uint64_t{1} << 16;
 constexpr uint64_t kTensorsMax = uint64_t{1} << 16;
@@ -122,11 +123,11 @@ bool HeaderParser::read_pair(uint64_t i) {
   const std::string_view name = reader_.read_text();
   const uint32_t type = reader_.read<uint32_t>();
   if (reader_.failed()) {
-    problem(fmt::format("the header ends inside key {} of {}, or its name has a wrong length", i + 1,
-                        key_count_));
+    problem(fmt::format("the header ends inside key {} of {}, or its name has a wrong length",
+                        i + 1, key_count_));
     return false;
   }
-  const std::string label = fmt::format("key {} of {}, {}", i + 1, key_count_, quoted(name));
+  const std::string label = fmt::format("key {} of {}, {}", i + 1, key_count_, in_quotes(name));
   const std::string bad_name = name_problem(name);
   if (!bad_name.empty()) problem(label + ": " + bad_name);
 
@@ -150,7 +151,8 @@ void HeaderParser::read_alignment() {
   const int64_t* value = std::get_if<int64_t>(&found->second);
   if (value == nullptr) return problem("general.alignment is not an integer");
   const uint64_t alignment = static_cast<uint64_t>(*value);
-  if (*value < 8 || *value > std::numeric_limits<uint32_t>::max() || !std::has_single_bit(alignment)) {
+  if (*value < 8 || *value > std::numeric_limits<uint32_t>::max() ||
+      !std::has_single_bit(alignment)) {
     return problem(fmt::format("general.alignment is {}, not a power of two from 8 up", *value));
   }
   alignment_ = alignment;
@@ -164,7 +166,8 @@ bool HeaderParser::read_tensors() {
   return true;
 }
 
-// False where the place of the next tensor is not known. `offset` still counts from the data section.
+// False where the place of the next tensor is not known. `offset` still counts from the data
+// section.
 bool HeaderParser::read_tensor(uint64_t i) {
   const std::string_view name = reader_.read_text();
   const uint32_t dims = reader_.read<uint32_t>();
@@ -173,7 +176,8 @@ bool HeaderParser::read_tensor(uint64_t i) {
                         i + 1, tensor_count_));
     return false;
   }
-  const std::string label = fmt::format("tensor {} of {}, {}", i + 1, tensor_count_, quoted(name));
+  const std::string label =
+      fmt::format("tensor {} of {}, {}", i + 1, tensor_count_, in_quotes(name));
   const std::string bad_name = name_problem(name);
   if (!bad_name.empty()) problem(label + ": " + bad_name);
   if (dims < 1 || dims > kDimsMax) {
@@ -197,7 +201,8 @@ bool HeaderParser::read_tensor(uint64_t i) {
   return true;
 }
 
-// Type and bytes from the type id and the dimensions; false, with a problem, where they make no tensor.
+// Type and bytes from the type id and the dimensions; false, with a problem, where they make no
+// tensor.
 bool HeaderParser::set_size(TensorEntry& tensor, uint32_t type, const std::string& label) {
   const TypeInfo* info = find_type(type);
   if (info == nullptr) {
@@ -232,8 +237,9 @@ bool HeaderParser::set_size(TensorEntry& tensor, uint32_t type, const std::strin
   return true;
 }
 
-// The tensors must tile the data section: inside the file, without overlaps and without gaps wider than the
-// alignment asks for. Writers lay them out so, and it finds nearly every changed shape, type or offset.
+// The tensors must tile the data section: inside the file, without overlaps and without gaps wider
+// than the alignment asks for. Writers lay them out so, and it finds nearly every changed shape,
+// type or offset.
 void HeaderParser::check_layout() {
   if (header_.tensors.empty()) return;
   std::vector<TensorEntry*> by_offset;
@@ -264,7 +270,7 @@ void HeaderParser::check_inside(const std::vector<TensorEntry*>& by_offset) {
   problem(fmt::format(
       "{} of {} tensors lie past the end of the file, the first {}: {} bytes from {} on in a data "
       "section of {} bytes",
-      outside, tensor_count_, quoted(first->name), first->bytes, first->offset, data_bytes));
+      outside, tensor_count_, in_quotes(first->name), first->bytes, first->offset, data_bytes));
 }
 
 void HeaderParser::check_dense(const std::vector<TensorEntry*>& by_offset) {
@@ -274,16 +280,17 @@ void HeaderParser::check_dense(const std::vector<TensorEntry*>& by_offset) {
     const uint64_t expected = round_up(end, alignment_);
     if (tensor->offset < end) {
       problem(fmt::format("tensor {} at offset {} overlaps {}, which ends at {}",
-                          quoted(tensor->name), tensor->offset, before, end));
+                          in_quotes(tensor->name), tensor->offset, before, end));
     } else if (tensor->offset > expected) {
       problem(fmt::format("a gap of {} bytes before tensor {} at offset {}, after {}",
-                          tensor->offset - expected, quoted(tensor->name), tensor->offset, before));
+                          tensor->offset - expected, in_quotes(tensor->name), tensor->offset,
+                          before));
     }
     // An end past 2^64 was reported as outside the file.
     if (tensor->bytes > std::numeric_limits<uint64_t>::max() - alignment_ - tensor->offset) return;
     if (tensor->offset + tensor->bytes < end) continue;
     end = tensor->offset + tensor->bytes;
-    before = "tensor " + quoted(tensor->name);
+    before = "tensor " + in_quotes(tensor->name);
   }
 }
 

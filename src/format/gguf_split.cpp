@@ -27,7 +27,8 @@ void check_number(const GgufHeader& part, const std::string& name, const std::st
   const int64_t* value =
       found == part.metadata.end() ? nullptr : std::get_if<int64_t>(&found->second);
   if (value == nullptr) {
-    problems.add(fmt::format("{}: the integer {} is missing; it should be {}", name, key, expected));
+    problems.add(
+        fmt::format("{}: the integer {} is missing; it should be {}", name, key, expected));
   } else if (*value != expected) {
     problems.add(fmt::format("{}: {} is {}, but should be {}", name, key, *value, expected));
   }
@@ -40,7 +41,7 @@ void check_keys(const GgufHeader& first, const GgufHeader& part, const std::stri
     if (key == "split.no" || key == "general.alignment") continue;
     const auto found = first.metadata.find(key);
     if (found != first.metadata.end() && found->second != value) {
-      problems.add(fmt::format("{}: key {} differs from the first part's", name, quoted(key)));
+      problems.add(fmt::format("{}: key {} differs from the first part's", name, in_quotes(key)));
     }
   }
 }
@@ -74,8 +75,8 @@ void check_part(const GgufHeader& header, const std::string& name, int64_t part,
   check_number(header, name, "split.count", count, problems);
 }
 
-void check_together(const std::vector<const GgufHeader*>& parts, const std::vector<std::string>& names,
-                    Problems& problems) {
+void check_together(const std::vector<const GgufHeader*>& parts,
+                    const std::vector<std::string>& names, Problems& problems) {
   int64_t tensors = 0;
   for (const GgufHeader* part : parts) tensors += static_cast<int64_t>(part->tensors.size());
   std::map<std::string_view, size_t> holder;
@@ -85,7 +86,7 @@ void check_together(const std::vector<const GgufHeader*>& parts, const std::vect
     for (const TensorEntry& tensor : parts[i]->tensors) {
       const auto [found, is_new] = holder.emplace(tensor.name, i);
       if (is_new) continue;
-      problems.add(fmt::format("{}: tensor {} stands in {} too", names[i], quoted(tensor.name),
+      problems.add(fmt::format("{}: tensor {} stands in {} too", names[i], in_quotes(tensor.name),
                                names[found->second]));
     }
   }

@@ -27,9 +27,9 @@ std::optional<SplitName> parse_split_name(const std::filesystem::path& path);
 void check_part(const GgufHeader& header, const std::string& name, int64_t part, int64_t count,
                 Problems& problems);
 
-// Adds what contradicts `parts` being all parts of one model, in order: the number of tensors, tensors that two of
-// them hold, keys on which they disagree.
-void check_together(const std::vector<const GgufHeader*>& parts, const std::vector<std::string>& names,
-                    Problems& problems);
+// Adds what contradicts `parts` being all parts of one model, in order: the number of tensors,
+// tensors that two of them hold, keys on which they disagree.
+void check_together(const std::vector<const GgufHeader*>& parts,
+                    const std::vector<std::string>& names, Problems& problems);
 
 }  // namespace hearth

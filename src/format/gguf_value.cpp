@@ -64,7 +64,7 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   const bool cut = text.size() > kQuotedBytesMax;
   std::string out = "\"";
   while (!text.empty() && out.size() <= kQuotedBytesMax) {
@@ -114,19 +114,27 @@ std::optional<MetadataValue> GgufValueReader::read(uint32_t type, std::string& p
 
 int64_t GgufValueReader::read_integer(uint32_t type) {
   switch (type) {
-    case kU8: return reader_.read<uint8_t>();
-    case kI8: return reader_.read<int8_t>();
-    case kU16: return reader_.read<uint16_t>();
-    case kI16: return reader_.read<int16_t>();
-    case kU32: return reader_.read<uint32_t>();
-    case kI32: return reader_.read<int32_t>();
-    case kI64: return reader_.read<int64_t>();
+    case kU8:
+      return reader_.read<uint8_t>();
+    case kI8:
+      return reader_.read<int8_t>();
+    case kU16:
+      return reader_.read<uint16_t>();
+    case kI16:
+      return reader_.read<int16_t>();
+    case kU32:
+      return reader_.read<uint32_t>();
+    case kI32:
+      return reader_.read<int32_t>();
+    case kI64:
+      return reader_.read<int64_t>();
     case kBool: {
       const uint8_t value = reader_.read<uint8_t>();
       if (value > 1) *problem_ = fmt::format("a bool is {}, neither 0 nor 1", value);
       return value;
     }
-    default: break;
+    default:
+      break;
   }
   const uint64_t value = reader_.read<uint64_t>();
   if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
@@ -142,7 +150,7 @@ double GgufValueReader::read_float(uint32_t type) {
 
 std::string GgufValueReader::read_string() {
   const std::string_view text = reader_.read_text();
-  if (!is_utf8(text)) *problem_ = fmt::format("the string {} is not UTF-8", quoted(text));
+  if (!is_utf8(text)) *problem_ = fmt::format("the string {} is not UTF-8", in_quotes(text));
   return std::string(text);
 }
 
@@ -151,7 +159,8 @@ uint64_t GgufValueReader::read_count(uint32_t element_type) {
   const uint64_t count = reader_.read<uint64_t>();
   if (reader_.failed()) return 0;
   if (element_type >= kTypes) {
-    *problem_ = fmt::format("the array's elements have type {}, which is none of GGUF's", element_type);
+    *problem_ =
+        fmt::format("the array's elements have type {}, which is none of GGUF's", element_type);
   } else if (count > reader_.remaining() / kBytesMin[element_type]) {
     *problem_ = fmt::format("an array of {} elements is longer than the {} bytes left", count,
                             reader_.remaining());

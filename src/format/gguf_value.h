@@ -14,8 +14,9 @@ namespace hearth {
 // Well-formed UTF-8: no overlong forms, no surrogates, nothing above U+10FFFF.
 bool is_utf8(std::string_view text);
 
-// The text in quotes for a message: control characters and broken UTF-8 escaped, cut where it is long.
-std::string quoted(std::string_view text);
+// The text in quotes for a message: control characters and broken UTF-8 escaped, cut where it is
+// long.
+std::string in_quotes(std::string_view text);
 
 // What is wrong with the name of a key or a tensor; empty where nothing is.
 std::string name_problem(std::string_view name);
@@ -25,8 +26,8 @@ class GgufValueReader {
  public:
   explicit GgufValueReader(ByteReader& reader) : reader_(reader) {}
 
-  // The value of GGUF type `type`. Nothing for arrays of arrays, which no key of ours has, and where `problem` is
-  // set. The reader fails where the end of the value cannot be found.
+  // The value of GGUF type `type`. Nothing for arrays of arrays, which no key of ours has, and
+  // where `problem` is set. The reader fails where the end of the value cannot be found.
   std::optional<MetadataValue> read(uint32_t type, std::string& problem);
 
  private:

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
@@ -28,19 +29,32 @@ constexpr bool always_false = false;
 // The container's id of a C++ type.
 template <typename T>
 constexpr uint32_t value_type() {
-  if constexpr (std::is_same_v<T, uint8_t>) return 0;
-  else if constexpr (std::is_same_v<T, int8_t>) return 1;
-  else if constexpr (std::is_same_v<T, uint16_t>) return 2;
-  else if constexpr (std::is_same_v<T, int16_t>) return 3;
-  else if constexpr (std::is_same_v<T, uint32_t>) return 4;
-  else if constexpr (std::is_same_v<T, int32_t>) return 5;
-  else if constexpr (std::is_same_v<T, float>) return 6;
-  else if constexpr (std::is_same_v<T, bool>) return 7;
-  else if constexpr (std::is_same_v<T, std::string>) return 8;
-  else if constexpr (std::is_same_v<T, uint64_t>) return 10;
-  else if constexpr (std::is_same_v<T, int64_t>) return 11;
-  else if constexpr (std::is_same_v<T, double>) return 12;
-  else static_assert(always_false<T>, "no GGUF type");
+  if constexpr (std::is_same_v<T, uint8_t>)
+    return 0;
+  else if constexpr (std::is_same_v<T, int8_t>)
+    return 1;
+  else if constexpr (std::is_same_v<T, uint16_t>)
+    return 2;
+  else if constexpr (std::is_same_v<T, int16_t>)
+    return 3;
+  else if constexpr (std::is_same_v<T, uint32_t>)
+    return 4;
+  else if constexpr (std::is_same_v<T, int32_t>)
+    return 5;
+  else if constexpr (std::is_same_v<T, float>)
+    return 6;
+  else if constexpr (std::is_same_v<T, bool>)
+    return 7;
+  else if constexpr (std::is_same_v<T, std::string>)
+    return 8;
+  else if constexpr (std::is_same_v<T, uint64_t>)
+    return 10;
+  else if constexpr (std::is_same_v<T, int64_t>)
+    return 11;
+  else if constexpr (std::is_same_v<T, double>)
+    return 12;
+  else
+    static_assert(always_false<T>, "no GGUF type");
 }
 
 template <typename T>
@@ -72,7 +86,7 @@ void put_typed(std::string& out, const std::vector<T>& values) {
 
 GgufWriter::GgufWriter(std::filesystem::path path) : path_(std::move(path)) {
   const std::string name = path_.string();
-  fd_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0666);
+  fd_ = ::open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666);
   if (fd_ < 0) {
     throw Error("cannot create the file: " + std::generic_category().message(errno), name,
                 "Name a file in a folder that you may write to");
@@ -82,7 +96,6 @@ GgufWriter::GgufWriter(std::filesystem::path path) : path_(std::move(path)) {
     ::close(fd_);
     throw Error("not a regular file", name, "Name a file: the model is not written in one go");
   }
-  if (::ftruncate(fd_, 0) != 0) throw_failed("empty", errno);
 }
 
 GgufWriter::~GgufWriter() {
@@ -175,9 +188,9 @@ void GgufWriter::write_at(uint64_t offset, const void* data, size_t bytes) {
 }
 
 void GgufWriter::throw_failed(const char* step, int error_number) {
-  throw Error(std::string("cannot ") + step + " the file: " +
-                  std::generic_category().message(error_number),
-              path_.string(), "Free space on that disk or name another; the partial file is removed");
+  throw Error(
+      std::string("cannot ") + step + " the file: " + std::generic_category().message(error_number),
+      path_.string(), "Free space on that disk or name another; the partial file is removed");
 }
 
 }  // namespace hearth

@@ -1,5 +1,5 @@
-// Writes a GGUF file front to back without holding it: keys, then the list of tensors, then their bytes.
-// Used to make models for tests and for speed; what it writes, other engines load too.
+// Writes a GGUF file front to back without holding it: keys, then the list of tensors, then their
+// bytes. Used to make models for tests and for speed; what it writes, other engines load too.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,15 @@
 
 namespace hearth {
 
-// A value is stored in the width of its C++ type: other engines expect uint32_t for counts and sizes.
-using GgufValue =
-    std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string,
-                 uint64_t, int64_t, double, std::vector<int32_t>, std::vector<uint32_t>,
-                 std::vector<float>, std::vector<std::string>>;
+// A value is stored in the width of its C++ type: other engines expect uint32_t for counts and
+// sizes.
+using GgufValue = std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool,
+                               std::string, uint64_t, int64_t, double, std::vector<int32_t>,
+                               std::vector<uint32_t>, std::vector<float>, std::vector<std::string>>;
 
-// Call add for every key, add_tensor for every tensor, begin_data, then write or skip for the tensors in the order
-// they were added, then finish. An object that goes before finish has ended removes its file.
+// Call add for every key, add_tensor for every tensor, begin_data, then write or skip for the
+// tensors in the order they were added, then finish. An object that goes before finish has ended
+// removes its file.
 class GgufWriter {
  public:
   // Throws Error where the file cannot be created; one that is there is overwritten.
@@ -35,7 +36,8 @@ class GgufWriter {
 
   // The rest throws Error when the disk is full or fails.
   void begin_data();
-  // The next bytes of the current tensor; once it has them all, the next one is current. Large pieces are faster.
+  // The next bytes of the current tensor; once it has them all, the next one is current. Large
+  // pieces are faster.
   void write(std::span<const unsigned char> bytes);
   // Leaves the whole current tensor as a hole of zeros that takes no space on disk.
   void skip();
@@ -52,19 +54,18 @@ class GgufWriter {
   };
 
   void write_at(uint64_t offset, const void* data, size_t bytes);
-  void next_tensor_if_full();
   [[noreturn]] void throw_failed(const char* step, int error_number);
 
   std::filesystem::path path_;
   int fd_ = -1;
-  std::string keys_;          // encoded
-  std::string infos_;         // encoded
+  std::string keys_;   // encoded
+  std::string infos_;  // encoded
   uint64_t key_count_ = 0;
   std::vector<Tensor> tensors_;
-  uint64_t data_bytes_ = 0;   // with the padding after the last tensor
+  uint64_t data_bytes_ = 0;  // with the padding after the last tensor
   uint64_t file_bytes_ = 0;
-  size_t current_ = 0;        // tensor to be written next
-  uint64_t written_ = 0;      // bytes of it
+  size_t current_ = 0;    // tensor to be written next
+  uint64_t written_ = 0;  // bytes of it
   bool in_data_ = false;
   bool finished_ = false;
 };

@@ -5,7 +5,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -36,7 +35,9 @@ struct Descriptor {
 }
 
 size_t checked_size(const struct stat& status, const std::string& path) {
-  if (S_ISDIR(status.st_mode)) throw Error("this is a folder, not a file", path, "Name a file in it");
+  if (S_ISDIR(status.st_mode)) {
+    throw Error("this is a folder, not a file", path, "Name a file in it");
+  }
   if (!S_ISREG(status.st_mode)) {
     throw Error("not a regular file, so it cannot be mapped", path, "Copy it to a file first");
   }
@@ -52,8 +53,11 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
   const Descriptor file{::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
   if (file.fd < 0) throw_open_error(name, errno);
   struct stat status;
-  if (::fstat(file.fd, &status) != 0) throw Error("cannot read its size: " + reason(errno), name, "");
+  if (::fstat(file.fd, &status) != 0) {
+    throw Error("cannot read its size: " + reason(errno), name, "");
+  }
   size_ = checked_size(status, name);
+  stored_bytes_ = static_cast<uint64_t>(status.st_blocks) * 512;  // the unit of st_blocks
   void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
   if (mapping == MAP_FAILED) throw Error("cannot map the file: " + reason(errno), name, "");
   data_ = static_cast<unsigned char*>(mapping);
@@ -61,20 +65,12 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
 
 MappedFile::~MappedFile() { ::munmap(data_, size_); }
 
-void MappedFile::will_need(uint64_t offset, uint64_t bytes) const {
-  advise(offset, bytes, MADV_WILLNEED);
-}
-
-void MappedFile::release(uint64_t offset, uint64_t bytes) const {
-  advise(offset, bytes, MADV_DONTNEED);
-}
-
-void MappedFile::advise(uint64_t offset, uint64_t bytes, int advice) const {
+void MappedFile::populate(uint64_t offset, uint64_t bytes) const {
   HEARTH_CHECK(offset <= size_ && bytes <= size_ - offset);
   const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   const uint64_t begin = offset / page * page;
-  // A hint that is refused changes the speed only.
-  (void)::madvise(data_ + begin, offset + bytes - begin, advice);
+  // Kernels before 5.14 refuse this; pages then come on first touch.
+  (void)::madvise(data_ + begin, offset + bytes - begin, MADV_POPULATE_READ);
 }
 
 }  // namespace hearth

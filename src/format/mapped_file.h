@@ -1,5 +1,6 @@
-// A whole file as read-only memory: pages come from disk on first touch and the kernel may drop them again.
-// The file must not shrink while it is mapped: touching what was cut off ends the program with SIGBUS.
+// A whole file as read-only memory: pages come from disk on first touch and the kernel may drop
+// them again. The file must not shrink while it is mapped: touching what was cut off ends the
+// program with SIGBUS.
 #pragma once
 
 #include <cstdint>
@@ -18,17 +19,17 @@ class MappedFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::span<const unsigned char> bytes() const { return {data_, size_}; }
+  // What the file takes on its disk: less than its size where it has holes.
+  uint64_t stored_bytes() const { return stored_bytes_; }
 
-  // Hints about the pages that a range of the file touches; they never fail.
-  void will_need(uint64_t offset, uint64_t bytes) const;  // start reading them in the background
-  void release(uint64_t offset, uint64_t bytes) const;    // this process is done with them for now
+  // Reads a range's pages into memory now, which is faster than on first touch; never fails.
+  void populate(uint64_t offset, uint64_t bytes) const;
 
  private:
-  void advise(uint64_t offset, uint64_t bytes, int advice) const;
-
   std::filesystem::path path_;
   unsigned char* data_ = nullptr;
   size_t size_ = 0;
+  uint64_t stored_bytes_ = 0;
 };
 
 }  // namespace hearth

@@ -1,4 +1,5 @@
-// A model file as a directory: metadata by key, tensors by name, bytes mapped into memory and read on first use.
+// A model file as a directory: metadata by key, tensors by name, bytes mapped into memory and read
+// on first use.
 #pragma once
 
 #include <cstdint>
@@ -20,15 +21,15 @@ class MappedFile;
 struct TensorEntry {
   std::string name;
   TensorType type;
-  std::vector<int64_t> dims;    // fastest (contiguous) first, as in the file; 1 to 4 of them
-  int file;                     // index into TensorDir::files
-  uint64_t offset;              // of the first byte, from the start of that file
+  std::vector<int64_t> dims;  // fastest (contiguous) first, as in the file; 1 to 4 of them
+  int file;                   // index into TensorDir::files
+  uint64_t offset;            // of the first byte, from the start of that file
   uint64_t bytes;
-  const unsigned char* data;    // the mapped bytes
+  const unsigned char* data;  // the mapped bytes
 };
 
-// Integers of every width become int64 (u64 beyond its range is refused), arrays of integers vectors of int64,
-// of floats vectors of double; bools count as integers.
+// Integers of every width become int64 (u64 beyond its range is refused), arrays of integers
+// vectors of int64, of floats vectors of double; bools count as integers.
 using MetadataValue = std::variant<int64_t, double, std::string, std::vector<int64_t>,
                                    std::vector<double>, std::vector<std::string>>;
 
@@ -46,7 +47,8 @@ class TensorDir {
 
   // Null where there is no such tensor.
   const TensorEntry* find(std::string_view name) const;
-  // The value where the key exists with that kind of value (an integer serves as a float), else nothing.
+  // The value where the key exists with that kind of value (an integer serves as a float), else
+  // nothing.
   std::optional<int64_t> integer(std::string_view key) const;
   std::optional<double> number(std::string_view key) const;
   const std::string* text(std::string_view key) const;

@@ -54,20 +54,35 @@ void score_keys(Step& step, int32_t layer, int32_t row, int32_t slot, int64_t ke
        .scores = act.index_scores.as<float>() + slot * act.entries_max});
 }
 
-// The top_k best of `visible` scores, the lower entry winning a tie, in ascending order.
+// Puts the top_k best of order[0, n) in front. Which of several equal ones that is depends on n.
+void partition_best(const float* scores, int32_t* order, int32_t top_k, int64_t n) {
+  for (int64_t e = 0; e < n; ++e) order[e] = static_cast<int32_t>(e);
+  std::nth_element(order, order + top_k - 1, order + n,
+                   [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
+}
+
+// Whether an entry that was left out scores the same as the least that was kept.
+bool is_cut_in_a_tie(const float* scores, const int32_t* order, int32_t top_k, int64_t n) {
+  const float least = scores[order[top_k - 1]];
+  return std::any_of(order + top_k, order + n, [&](int32_t e) { return scores[e] == least; });
+}
+
+// The top_k best of `visible` scores, in ascending order of entries. A tie at the cut falls as in the golden outputs,
+// whose program ranks the whole context with entries still to come at minus infinity. With the 64 index heads of the
+// released models no tie is to be expected: it takes entries that no head matches, which score exactly 0.
 void keep_best(Step& step, int32_t row, int32_t slot, int64_t visible, int thread) {
   const int32_t top_k = step.config.index_top_k;
   Activations& act = step.act;
   float* scores = act.index_scores.as<float>() + slot * act.entries_max;
   int32_t* order = act.index_order.as<int32_t>() + thread * act.entries_max;
-  for (int64_t e = 0; e < visible; ++e) {
-    order[e] = static_cast<int32_t>(e);
-    // Broken weights can make scores that don't compare; they lose to every other.
-    if (std::isnan(scores[e])) scores[e] = -std::numeric_limits<float>::infinity();
+  // Broken weights can make scores that don't compare: they lose to all others, but to no entry still to come.
+  constexpr float kLowest = std::numeric_limits<float>::lowest();
+  std::replace_if(scores, scores + visible, [](float s) { return !(s >= kLowest); }, kLowest);
+  partition_best(scores, order, top_k, visible);
+  if (is_cut_in_a_tie(scores, order, top_k, visible)) {
+    std::fill(scores + visible, scores + act.entries_max, -std::numeric_limits<float>::infinity());
+    partition_best(scores, order, top_k, act.entries_max);
   }
-  std::nth_element(order, order + top_k, order + visible, [&](int32_t a, int32_t b) {
-    return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
-  });
   std::sort(order, order + top_k);
   std::copy(order, order + top_k, act.selected.as<int32_t>() + static_cast<int64_t>(row) * top_k);
 }

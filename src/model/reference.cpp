@@ -77,9 +77,9 @@ std::vector<int32_t> top_k(const Floats& values, int32_t count) {
   return chosen;
 }
 
-// The `count` largest of the finished entries' scores, `entries` with the unfinished, with ties as
-// std::nth_element leaves them.
-std::vector<int32_t> nth_element_top_k(const Floats& scores, size_t entries, int32_t count) {
+// The `count` largest of the finished entries' scores. `entries` counts the unfinished too, which rank last. Ties fall
+// as the golden outputs have them: as std::nth_element leaves them.
+std::vector<int32_t> index_top_k(const Floats& scores, size_t entries, int32_t count) {
   std::vector<std::pair<float, int32_t>> queue;
   for (size_t e = 0; e < entries; ++e) {
     queue.emplace_back(e < scores.size() ? scores[e] : -INFINITY, static_cast<int32_t>(e));
@@ -291,7 +291,7 @@ Floats compress(const ModelConfig& config, const CompressorWeights& weights, Lay
 // For every token the compressed entries its attention sees, out of those finished at its position.
 std::vector<std::vector<int32_t>> index_entries(const ModelConfig& config,
                                                 const IndexerWeights& weights, const Floats& x,
-                                                const Floats& qr, IndexTies ties) {
+                                                const Floats& qr) {
   const int64_t heads = config.index_heads, width = config.index_dim;
   const Floats keys = compress(config, weights.keys, LayerKind::kCsa, width, x);  // [E, width]
   Floats query = project(weights.query, qr);  // [S, heads, width]
@@ -311,10 +311,7 @@ std::vector<std::vector<int32_t>> index_entries(const ModelConfig& config,
       scores[e] = static_cast<float>(score) * scale;
     }
     if (scores.empty()) continue;
-    const int32_t count = std::min<int32_t>(config.index_top_k, scores.size());
-    visible[t] = ties == IndexTies::kLowerIndex
-                     ? top_k(scores, count)
-                     : nth_element_top_k(scores, visible.size() / 4, config.index_top_k);
+    visible[t] = index_top_k(scores, visible.size() / 4, config.index_top_k);
   }
   return visible;
 }
@@ -366,7 +363,7 @@ Floats output_projection(const ModelConfig& config, const AttentionWeights& weig
 
 // x [S, D] -> [S, D]
 Floats attention(const ModelConfig& config, const AttentionWeights& weights, LayerKind kind,
-                 const Floats& x, IndexTies ties) {
+                 const Floats& x) {
   const int64_t heads = config.heads, width = config.head_dim;
   const size_t tokens = x.size() / config.dim;
   const bool compressed = kind != LayerKind::kWindow;
@@ -386,7 +383,7 @@ Floats attention(const ModelConfig& config, const AttentionWeights& weights, Lay
   std::vector<std::vector<int32_t>> visible(tokens);
   if (compressed) entries = compress(config, weights.compressor, kind, width, x);
   if (kind == LayerKind::kHca) visible = all_entries(tokens, 128);
-  if (kind == LayerKind::kCsa) visible = index_entries(config, weights.indexer, x, qr, ties);
+  if (kind == LayerKind::kCsa) visible = index_entries(config, weights.indexer, x, qr);
 
   Floats o(tokens * heads * width);
   for (size_t t = 0; t < tokens; ++t) {
@@ -509,7 +506,7 @@ Floats head(const ModelConfig& config, const ModelWeights& weights, const Floats
 }  // namespace
 
 ReferenceOutput run_reference(const ModelConfig& config, const ModelWeights& weights,
-                              std::span<const int32_t> tokens, IndexTies ties) {
+                              std::span<const int32_t> tokens) {
   ReferenceOutput out;
   out.picks.resize(config.layers);
   Floats h = embed(config, weights.embedding, tokens);
@@ -517,7 +514,7 @@ ReferenceOutput run_reference(const ModelConfig& config, const ModelWeights& wei
   for (int32_t i = 0; i < config.layers; ++i) {
     const LayerWeights& layer = weights.layers[i];
     hyper_connection(config, layer.attention_hyper, layer.attention.norm, h, [&](const Floats& x) {
-      return attention(config, layer.attention, config.kinds[i], x, ties);
+      return attention(config, layer.attention, config.kinds[i], x);
     });
     hyper_connection(config, layer.moe_hyper, layer.moe.norm, h, [&](const Floats& x) {
       return moe(config, layer.moe, i, tokens, x, out.picks[i]);

@@ -11,22 +11,14 @@
 
 namespace hearth {
 
-// Which of several equal index scores the indexer keeps. Ties are common: an entry that no head matches scores 0.
-enum class IndexTies {
-  kLowerIndex,  // the architecture's rule, the same however a text is cut
-  // What made the golden outputs: std::nth_element over all entries of the text, unfinished ones at minus infinity.
-  kNthElement,
-};
-
 struct ReferenceOutput {
   std::vector<std::vector<float>> hidden;   // [layers + 1][tokens * streams * dim]: after the embedding and each block
   std::vector<std::vector<int32_t>> picks;  // [layers][tokens * experts_used]
   std::vector<float> logits;                // [tokens * vocab]
 };
 
-// The forward pass over `tokens` from position 0.
+// The forward pass over `tokens` from position 0, with room for just these tokens of context.
 ReferenceOutput run_reference(const ModelConfig& config, const ModelWeights& weights,
-                              std::span<const int32_t> tokens,
-                              IndexTies ties = IndexTies::kLowerIndex);
+                              std::span<const int32_t> tokens);
 
 }  // namespace hearth

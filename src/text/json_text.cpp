@@ -138,7 +138,10 @@ class Builder : public nlohmann::json_sax<Json> {
   bool number_integer(number_integer_t value) override { return put(value); }
   bool number_unsigned(number_unsigned_t value) override { return put(value); }
   bool number_float(number_float_t, const string_t& text) override {
-    const std::string& number = text == kPlaceholder ? numbers_[numbers_taken_++] : text;
+    // Only in text that turns out to be no JSON do the placeholders and the noted numbers differ in
+    // count.
+    const bool is_noted = text == kPlaceholder && numbers_taken_ < numbers_.size();
+    const std::string& number = is_noted ? numbers_[numbers_taken_++] : text;
     if (number.find_first_of(".eE") != std::string::npos) {
       return put(std::strtod(number.c_str(), nullptr));
     }

@@ -14,21 +14,24 @@ namespace {
 
 // White space is spelled out because PCRE2's \s also takes U+180E, which Unicode no longer counts
 // as space.
-#define WHITE_SPACE \
-  R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000})"
+#define SPACES                                                                \
+  R"(\x{9}-\x{d}\x{20}\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029})" \
+  R"(\x{202f}\x{205f}\x{3000})"
+#define SPACE "[" SPACES "]"
+#define NO_SPACE "[^" SPACES "]"
 
+// The alternatives of the last one are tried in this order.
 constexpr const char* kPatterns[] = {
     R"(\p{N}{1,3})",
     R"([\x{4e00}-\x{9fa5}\x{3040}-\x{309f}\x{30a0}-\x{30ff}]+)",
     R"([!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+)"
     R"(|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+)"
     R"(| ?[\p{P}\p{S}]+[\r\n]*)"
-    "|[" WHITE_SPACE R"(]*[\r\n]+)"
-    "|[" WHITE_SPACE "]+(?![^" WHITE_SPACE
-    "])"
-    "|[" WHITE_SPACE "]+",
+    "|" SPACE R"(*[\r\n]+)"
+    "|" SPACE "+(?!" NO_SPACE
+    ")"
+    "|" SPACE "+",
 };
-#undef WHITE_SPACE
 
 // A match backs up at most over the white space it has just read, so this much per byte is never
 // reached.

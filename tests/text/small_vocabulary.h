@@ -1,4 +1,5 @@
-// A vocabulary small enough to check by hand, built in code: the bytes, a few merges, the chat tokens.
+// A vocabulary small enough to check by hand, built in code: the bytes, a few merges, the chat
+// tokens.
 #pragma once
 
 #include <cstdint>

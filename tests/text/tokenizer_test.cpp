@@ -1,9 +1,11 @@
-// Merging, added tokens, round trips of any bytes, and every way in which a vocabulary can be wrong.
+// Merging, added tokens, round trips of any bytes, and every way in which a vocabulary can be
+// wrong.
 #include "text/tokenizer.h"
 
 #include <doctest/doctest.h>
 
-#include <chrono>
+#include <algorithm>
+#include <ctime>
 #include <functional>
 #include <random>
 #include <thread>
@@ -165,20 +167,20 @@ TEST_CASE("any bytes survive encoding and decoding") {
     }
   }
   // A cut character is a piece of its own and leaves its neighbours alone.
-  CHECK(demo().pieces("the\xE4\xB8 5") == std::vector<std::string_view>{"the", "\xE4\xB8", " ", "5"});
+  CHECK(demo().pieces("the\xE4\xB8 5") ==
+        std::vector<std::string_view>{"the", "\xE4\xB8", " ", "5"});
   CHECK(demo().pieces("\xFF\xFE") == std::vector<std::string_view>{"\xFF\xFE"});
 }
 
 TEST_CASE("long pieces are quick") {
-  for (const char* part : {" ", "a", "z", "ab", "the", "中", "\xFF"}) {
+  for (const std::string part : {" ", "a", "z", "ab", "the", "中", "\xFF"}) {
     std::string text;
     while (text.size() < 1000000) text += part;
     CAPTURE(part);
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();
     CHECK((demo().decode(demo().encode(text, Specials::kMatch)) == text));
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    MESSAGE(part, ": ", seconds.count(), " s");
-    CHECK(seconds.count() < 20);  // a quadratic step takes many minutes
+    const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    CHECK(seconds < 20);  // a quadratic step takes many minutes
   }
 }
 
@@ -199,7 +201,8 @@ TEST_CASE("several threads encode at once") {
 TEST_CASE("what a vocabulary must have") {
   const test::SmallVocabulary good = test::small_vocabulary();
   CHECK(error_of(good) == "no error");
-  for (const char* key : {"model", "pre", "tokens", "token_type", "merges", "bos_token_id", "eos_token_id"}) {
+  for (const char* key :
+       {"model", "pre", "tokens", "token_type", "merges", "bos_token_id", "eos_token_id"}) {
     const std::string name = std::string("tokenizer.ggml.") + key;
     const std::string message = error_of(good, [&](TensorDir& dir) { dir.metadata.erase(name); });
     CHECK(contains(message, name + " is missing"));
@@ -216,7 +219,8 @@ TEST_CASE("what a vocabulary must have") {
   CHECK(contains(with("model", std::string("llama")), "'llama', only 'gpt2'"));
   CHECK(contains(with("tokens", std::vector<int64_t>{1}), "tokens is missing or of another type"));
   CHECK(contains(with("bos_token_id", int64_t{-1}), "bos_token_id is -1"));
-  CHECK(contains(with("eos_token_id", int64_t(good.tokens.size())), "eos_token_id is 270, outside"));
+  CHECK(
+      contains(with("eos_token_id", int64_t(good.tokens.size())), "eos_token_id is 270, outside"));
   CHECK(contains(with("token_type", std::vector<int64_t>(3, 1)), "3 entries for 270 tokens"));
 }
 
@@ -228,17 +232,23 @@ TEST_CASE("problems of tokens and merges are found and listed together") {
   };
   using V = test::SmallVocabulary;
   CHECK(contains(message_with([](V& v) { v.add("ab", test::kNormal); }), "token 270 repeats 'ab'"));
-  CHECK(contains(message_with([](V& v) { v.add("<think>", test::kControl); }), "added token 270 repeats '<think>'"));
-  CHECK(contains(message_with([](V& v) { v.add("", test::kControl); }), "added token 270 has 0 bytes"));
-  CHECK(contains(message_with([](V& v) { v.add(std::string(257, 'x'), test::kControl); }), "has 257 bytes"));
+  CHECK(contains(message_with([](V& v) { v.add("<think>", test::kControl); }),
+                 "added token 270 repeats '<think>'"));
+  CHECK(contains(message_with([](V& v) { v.add("", test::kControl); }),
+                 "added token 270 has 0 bytes"));
+  CHECK(contains(message_with([](V& v) { v.add(std::string(257, 'x'), test::kControl); }),
+                 "has 257 bytes"));
   CHECK(contains(message_with([](V& v) { v.add("q", 9); }), "token 270 has the unknown type 9"));
-  CHECK(contains(message_with([](V& v) { v.tokens[65] = "no byte"; }), "no token stands for the byte 65"));
-  for (const char* bad : {"ab", "a", " ab", "ab ", "a  b", "a b c", "a ?b", "a z", "<think> a", ""}) {
+  CHECK(contains(message_with([](V& v) { v.tokens[65] = "no byte"; }),
+                 "no token stands for the byte 65"));
+  for (const char* bad :
+       {"ab", "a", " ab", "ab ", "a  b", "a b c", "a ?b", "a z", "<think> a", ""}) {
     CHECK(contains(message_with([&](V& v) { v.merges.push_back(bad); }), "merge 7 ("));
   }
   CHECK(contains(message_with([](V& v) { v.merges.push_back("a b"); }), "merge 7 repeats 'a b'"));
   // Unused entries may repeat; a text that is not made of stand-ins decodes to itself.
-  CHECK(message_with([](V& v) { v.add("[PAD]", test::kUnused), v.add("[PAD]", test::kUnused); }) == "no error");
+  CHECK(message_with([](V& v) { v.add("[PAD]", test::kUnused), v.add("[PAD]", test::kUnused); }) ==
+        "no error");
   CHECK(message_with([](V& v) { v.add("[a pad]", test::kNormal); }) == "no error");
 
   const std::string both = message_with([](V& v) {

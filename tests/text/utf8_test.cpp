@@ -30,8 +30,9 @@ TEST_CASE("every scalar value is well formed, and only scalar values are") {
     CHECK_MESSAGE(utf8_length(text) == (is_surrogate ? 0 : text.size()), uint32_t{code_point});
     for (size_t cut = 0; cut < text.size(); ++cut) CHECK(utf8_length(text.substr(0, cut)) == 0);
   }
-  for (const char* bad : {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF",
-                          "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xC3(", "\xE4\xB8("}) {
+  for (const char* bad :
+       {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xE0\x9F\xBF", "\xED\xA0\x80", "\xF0\x8F\xBF\xBF",
+        "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xC3(", "\xE4\xB8("}) {
     CHECK(utf8_length(bad) == 0);
   }
 }
