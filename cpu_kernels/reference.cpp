@@ -1,5 +1,5 @@
-// The table that runs everywhere and defines what the others must compute: plain loops, sums in double precision,
-// no code shared with the bodies.
+// The table that runs everywhere and defines what the others must compute: plain loops, sums in
+// double precision, no code shared with the bodies.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -30,7 +30,8 @@ void quantize_block(const float* x, int8_t* codes, float* scale, float* sums) {
 
 void quantize(const float* x, int64_t n, int64_t k, QuantizedRows out) {
   for (int64_t b = 0; b < n * k / kQuantBlock; ++b) {
-    quantize_block(x + b * kQuantBlock, out.codes + b * kQuantBlock, out.scales + b, out.sums + 2 * b);
+    quantize_block(x + b * kQuantBlock, out.codes + b * kQuantBlock, out.scales + b,
+                   out.sums + 2 * b);
   }
 }
 
@@ -135,7 +136,8 @@ void index_scores(const IndexScoreParams& p) {
 void compress(const CompressParams& p) {
   std::vector<double> gates(p.n);
   for (int32_t c = 0; c < p.width; ++c) {
-    for (int32_t j = 0; j < p.n; ++j) gates[j] = static_cast<double>(p.gates[j][c]) + p.biases[j][c];
+    for (int32_t j = 0; j < p.n; ++j)
+      gates[j] = static_cast<double>(p.gates[j][c]) + p.biases[j][c];
     const double largest = *std::max_element(gates.begin(), gates.end());
     double total = 0, mixed = 0;
     for (int32_t j = 0; j < p.n; ++j) {

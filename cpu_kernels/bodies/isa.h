@@ -1,8 +1,9 @@
-// What every kernel body shares: the table's functions inside the namespace of the instruction set that the file
-// is compiled for (HEARTH_ISA: avx2 or avx512), and that set's float vector.
+// What every kernel body shares: the table's functions inside the namespace of the instruction set
+// that the file is compiled for (HEARTH_ISA: avx2 or avx512), and that set's float vector.
 //
-// Bodies are the only files with -m flags. All they define stays inside this namespace: code shared under one
-// name with the rest of the program could be the copy the linker keeps for machines without those instructions.
+// Bodies are the only files with -m flags. All they define stays inside this namespace: code shared
+// under one name with the rest of the program could be the copy the linker keeps for machines
+// without those instructions.
 #pragma once
 
 #include <cstdint>

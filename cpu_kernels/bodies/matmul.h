@@ -1,5 +1,5 @@
-// The two families of matmul bodies. One explicit instantiation a type, spread over files so that they compile in
-// parallel.
+// The two families of matmul bodies. One explicit instantiation a type, spread over files so that
+// they compile in parallel.
 #pragma once
 
 #include "cpu_kernels/bodies/isa.h"
@@ -8,7 +8,9 @@ namespace hearth::HEARTH_ISA {
 namespace {
 
 // The rows of x and y of the call's i-th token.
-inline int64_t x_row(const MatmulParams& p, int64_t i) { return p.x_rows != nullptr ? p.x_rows[i] : i; }
+inline int64_t x_row(const MatmulParams& p, int64_t i) {
+  return p.x_rows != nullptr ? p.x_rows[i] : i;
+}
 inline float* y_row(const MatmulParams& p, int64_t i) {
   return p.y + (p.y_rows != nullptr ? p.y_rows[i] : i) * p.y_stride;
 }

@@ -1,9 +1,11 @@
-// Block-format matmul: what its two ways, few tokens (matmul_few.h) and many (matmul_many.h), have in common.
+// Block-format matmul: what its two ways, few tokens (matmul_few.h) and many (matmul_many.h), have
+// in common.
 //
-// Both form each result by the same operations in the same order, so that it does not depend on the way:
-// columns are taken in chunks of 2048. In a chunk, block b of 32 columns adds to partial sum b % 8, blocks in order:
-//   partial = fma(dot * activation scale, weight scale, partial)   (dot of the codes: an exact integer)
-//   partial = fma(bias, activation sum, partial)                   (formats with a bias)
+// Both form each result by the same operations in the same order, so that it does not depend on the
+// way: columns are taken in chunks of 2048. In a chunk, block b of 32 columns adds to partial sum b
+// % 8, blocks in order:
+//   partial = fma(dot * activation scale, weight scale, partial)   (dot of the codes: an exact
+//   integer) partial = fma(bias, activation sum, partial)                   (formats with a bias)
 // each for the first and then the last half of the block where groups are of 16. The chunk's sum is
 // ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)) of the partial sums; chunks are added in order to 0.
 #pragma once
@@ -18,21 +20,25 @@ constexpr int kChunkColumns = 2048;
 constexpr int kChunkSteps = kChunkColumns / kStepColumns;
 constexpr int kChunkBlocks = kChunkColumns / kQuantBlock;
 
-// Whether dots start from -kOffset * (sum of the activation codes), which takes the offset out of the codes.
+// Whether dots start from -kOffset * (sum of the activation codes), which takes the offset out of
+// the codes.
 template <typename F>
 constexpr bool kHasStart = F::kOffset != 0 && !kDotIsSigned<F::kCodeMax>;
 
 constexpr int kPartials = 8;
 
-HEARTH_INLINE int64_t step_count(int64_t columns) { return (columns + kStepColumns - 1) / kStepColumns; }
+HEARTH_INLINE int64_t step_count(int64_t columns) {
+  return (columns + kStepColumns - 1) / kStepColumns;
+}
 
 // Copies the blocks of a partial step and puts zeros after them.
-[[gnu::noinline]] inline void pad_step(const Byte* blocks, int64_t bytes, int64_t step_bytes, Byte* padded) {
+[[gnu::noinline]] inline void pad_step(const Byte* blocks, int64_t bytes, int64_t step_bytes,
+                                       Byte* padded) {
   for (int64_t i = 0; i < step_bytes; ++i) padded[i] = i < bytes ? blocks[i] : Byte{0};
 }
 
-// A matrix as rows of steps. Where the last step of a row is partial, it is taken from a padded copy: neither may
-// bytes past the row be read, nor do they count.
+// A matrix as rows of steps. Where the last step of a row is partial, it is taken from a padded
+// copy: neither may bytes past the row be read, nor do they count.
 template <typename F>
 struct StepReader {
   const Byte* data;
@@ -49,6 +55,15 @@ struct StepReader {
     if (F::kBlock == kStepColumns || step < full_steps) return bytes;
     pad_step(bytes, row_bytes - full_steps * F::kStepBytes, F::kStepBytes, padded);
     return padded;
+  }
+
+  // Asks for the same step `rows` rows further on. Rows are short, so the hardware's own streams
+  // start over too often; into the second-level cache, since by the time of use the first would
+  // have lost it.
+  HEARTH_INLINE void prefetch(const Byte* step, int rows) const {
+    const Byte* bytes = step + rows * row_bytes;
+    for (int i = 0; i < F::kStepBytes; i += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(bytes + i), _MM_HINT_T1);
   }
 };
 

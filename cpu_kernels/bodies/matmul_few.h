@@ -1,4 +1,5 @@
-// Block-format matmul for up to kFewTokens tokens: streams the weights once, straight from memory to registers.
+// Block-format matmul for up to kFewTokens tokens: streams the weights once, straight from memory
+// to registers.
 #pragma once
 
 #include "cpu_kernels/bodies/matmul_blocks.h"
@@ -20,8 +21,8 @@ HEARTH_INLINE void unpack_step(const Byte* step, Weights& w) {
   F::scales(step, w.scales);
 }
 
-// One step of one token's activations. Of the pairs, [0] belongs to the first and [1] to the last half of each
-// block; groups of 32 use [0] alone, for both.
+// One step of one token's activations. Of the pairs, [0] belongs to the first and [1] to the last
+// half of each block; groups of 32 use [0] alone, for both.
 struct Activations {
   Bytes lo[kVectors];
   Bytes hi[kVectors];
@@ -71,8 +72,8 @@ HEARTH_INLINE void load_activations(const int8_t* codes, const float* scales, co
     if constexpr (kHasStart<F>) {
       const Bytes offset = splat(F::kOffset);
       if constexpr (F::kGroup == 32) {
-        x.starts[0][v] = subtract_words(
-            zero(), dot_add<F::kOffset>(zero(), offset, x.lo[v], offset, x.hi[v]));
+        x.starts[0][v] =
+            subtract_words(zero(), dot_add<F::kOffset>(zero(), offset, x.lo[v], offset, x.hi[v]));
       } else {
         x.starts[0][v] = subtract_words(zero(), dot_add<F::kOffset>(zero(), offset, x.lo[v]));
         x.starts[1][v] = subtract_words(zero(), dot_add<F::kOffset>(zero(), offset, x.hi[v]));
@@ -98,18 +99,22 @@ HEARTH_INLINE __m256 accumulate(const Weights& w, const Activations& x, __m256 p
   };
   if constexpr (F::kGroup == 32) {
     for (int v = 0; v < kVectors; ++v) {
-      dots[v] = dot_add<F::kCodeMax>(x.starts[0][v], w.codes[v].lo, x.lo[v], w.codes[v].hi, x.hi[v]);
+      dots[v] =
+          dot_add<F::kCodeMax>(x.starts[0][v], w.codes[v].lo, x.lo[v], w.codes[v].hi, x.hi[v]);
     }
     add(0);
   } else {
-    for (int v = 0; v < kVectors; ++v) dots[v] = dot_add<F::kCodeMax>(x.starts[0][v], w.codes[v].lo, x.lo[v]);
+    for (int v = 0; v < kVectors; ++v)
+      dots[v] = dot_add<F::kCodeMax>(x.starts[0][v], w.codes[v].lo, x.lo[v]);
     add(0);
-    for (int v = 0; v < kVectors; ++v) dots[v] = dot_add<F::kCodeMax>(x.starts[1][v], w.codes[v].hi, x.hi[v]);
+    for (int v = 0; v < kVectors; ++v)
+      dots[v] = dot_add<F::kCodeMax>(x.starts[1][v], w.codes[v].hi, x.hi[v]);
     add(1);
   }
   if constexpr (F::kHasBias) {
     partial = _mm256_fmadd_ps(w.scales.biases[0], x.sums[0], partial);
-    if constexpr (F::kGroup == 16) partial = _mm256_fmadd_ps(w.scales.biases[1], x.sums[1], partial);
+    if constexpr (F::kGroup == 16)
+      partial = _mm256_fmadd_ps(w.scales.biases[1], x.sums[1], partial);
   }
   return partial;
 }
@@ -162,14 +167,15 @@ class FewTokens {
     }
   }
 
-  HEARTH_INLINE void add_step(const int64_t* rows, int64_t step, __m256 (&partials)[kRows][tokens]) {
+  HEARTH_INLINE void add_step(const int64_t* rows, int64_t step,
+                              __m256 (&partials)[kRows][tokens]) {
     Activations x[tokens];
     for (int t = 0; t < tokens; ++t) load_token(t, step, x[t]);
-#pragma GCC unroll 4
+#pragma GCC unroll 4  // so that the rows' instructions mix
     for (int r = 0; r < kRows; ++r) {
       Byte padded[F::kStepBytes];
       const Byte* bytes = weights_.at(rows[r], step, padded);
-      prefetch(bytes + kRows * weights_.row_bytes);
+      weights_.prefetch(bytes, kRows);
       Weights w;
       unpack_step<F>(bytes, w);
       for (int t = 0; t < tokens; ++t) partials[r][t] = accumulate<F>(w, x[t], partials[r][t]);
@@ -180,14 +186,10 @@ class FewTokens {
     if (F::kBlock == 32 && step >= weights_.full_steps) {
       load_activations<F>(padded_[t].codes, padded_[t].scales, padded_[t].sums, x);
     } else {
-      load_activations<F>(rows_[t].codes + step * kStepColumns, rows_[t].scales + step * kStepBlocks,
+      load_activations<F>(rows_[t].codes + step * kStepColumns,
+                          rows_[t].scales + step * kStepBlocks,
                           rows_[t].sums + step * 2 * kStepBlocks, x);
     }
-  }
-
-  // The same step of the rows that come next: with short rows the hardware's own streams start too late.
-  static HEARTH_INLINE void prefetch(const Byte* bytes) {
-    for (int i = 0; i < F::kStepBytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(bytes + i), _MM_HINT_T1);
   }
 
   const MatmulParams& p_;

@@ -1,6 +1,7 @@
-// Block-format matmul for many tokens: a tile of rows is unpacked once into scratch on the stack, one vector lane a
-// row, and multiplied with all tokens. A code of four columns of every row lies in one vector; the four columns of a
-// token are broadcast against it, so dots need no horizontal sums.
+// Block-format matmul for many tokens: a tile of rows is unpacked once into scratch on the stack,
+// one vector lane a row, and multiplied with all tokens. A code of four columns of every row lies
+// in one vector; the four columns of a token are broadcast against it, so dots need no horizontal
+// sums.
 #pragma once
 
 #include "cpu_kernels/bodies/matmul_blocks.h"
@@ -8,8 +9,9 @@
 namespace hearth::HEARTH_ISA {
 namespace {
 
-constexpr int kPanelTokens = 64;                    // tokens that share an unpacked tile
-constexpr int kTokenTile = kTileRows == 16 ? 8 : 4;  // tokens in registers: 32 vector registers or 16
+constexpr int kPanelTokens = 64;  // tokens that share an unpacked tile
+constexpr int kTokenTile =
+    kTileRows == 16 ? 8 : 4;  // tokens in registers: 32 vector registers or 16
 constexpr int kBlockWords = kQuantBlock / 4;
 
 // Blocks are stored by partial sum: all blocks of sum 0 first.
@@ -24,8 +26,8 @@ struct WeightTile {
   float biases[2][kChunkBlocks][kTileRows];
 };
 
-// One chunk of up to kPanelTokens tokens. A correction is what a dot starts from (an integer), or the activation
-// sum that the bias is multiplied with.
+// One chunk of up to kPanelTokens tokens. A correction is what a dot starts from (an integer), or
+// the activation sum that the bias is multiplied with.
 template <typename Correction>
 struct TokenPanel {
   const int8_t* codes[kPanelTokens];
@@ -70,8 +72,8 @@ HEARTH_INLINE void transpose_words(Bytes a, Bytes b, Bytes c, Bytes d, Byte (*ou
   store_bytes(out[3], interleave_pairs_high(high_ab, high_cd));
 }
 
-// Block `block` of the step of kTileRows rows. Vector q holds rows q, 4 + q, 8 + q .., so that the transposed words
-// are those of all rows in order.
+// Block `block` of the step of kTileRows rows. Vector q holds rows q, 4 + q, 8 + q .., so that the
+// transposed words are those of all rows in order.
 template <typename F>
 HEARTH_INLINE void unpack_block(const Byte* const* steps, int block, Byte (*out)[kTileRows][4]) {
   const Codes c0 = F::codes(OneBlock{steps, block}), c1 = F::codes(OneBlock{steps + 1, block});
@@ -81,42 +83,51 @@ HEARTH_INLINE void unpack_block(const Byte* const* steps, int block, Byte (*out)
 }
 
 // Scales of eight blocks of four rows.
-HEARTH_INLINE void store_scales(float (*out)[kTileRows], int first_block, int quad, const __m256* rows) {
-  const __m256 low01 = _mm256_unpacklo_ps(rows[0], rows[1]), high01 = _mm256_unpackhi_ps(rows[0], rows[1]);
-  const __m256 low23 = _mm256_unpacklo_ps(rows[2], rows[3]), high23 = _mm256_unpackhi_ps(rows[2], rows[3]);
-  const __m256 blocks[4] = {_mm256_shuffle_ps(low01, low23, 0x44), _mm256_shuffle_ps(low01, low23, 0xee),
-                            _mm256_shuffle_ps(high01, high23, 0x44), _mm256_shuffle_ps(high01, high23, 0xee)};
+HEARTH_INLINE void store_scales(float (*out)[kTileRows], int first_block, int quad,
+                                const __m256* rows) {
+  const __m256 low01 = _mm256_unpacklo_ps(rows[0], rows[1]),
+               high01 = _mm256_unpackhi_ps(rows[0], rows[1]);
+  const __m256 low23 = _mm256_unpacklo_ps(rows[2], rows[3]),
+               high23 = _mm256_unpackhi_ps(rows[2], rows[3]);
+  const __m256 blocks[4] = {
+      _mm256_shuffle_ps(low01, low23, 0x44), _mm256_shuffle_ps(low01, low23, 0xee),
+      _mm256_shuffle_ps(high01, high23, 0x44), _mm256_shuffle_ps(high01, high23, 0xee)};
   for (int b = 0; b < 4; ++b) {
     _mm_storeu_ps(out[slot_of(first_block + b)] + 4 * quad, _mm256_castps256_ps128(blocks[b]));
-    _mm_storeu_ps(out[slot_of(first_block + 4 + b)] + 4 * quad, _mm256_extractf128_ps(blocks[b], 1));
+    _mm_storeu_ps(out[slot_of(first_block + 4 + b)] + 4 * quad,
+                  _mm256_extractf128_ps(blocks[b], 1));
   }
 }
 
 template <typename F>
-HEARTH_INLINE void unpack_scales(const Byte* const* steps, int first_block, int quad, WeightTile& tile) {
+HEARTH_INLINE void unpack_scales(const Byte* const* steps, int first_block, int quad,
+                                 WeightTile& tile) {
   Scales s[4];
   for (int i = 0; i < 4; ++i) F::scales(steps[4 * quad + i], s[i]);
   for (int half = 0; half < kQuantBlock / F::kGroup; ++half) {
-    const __m256 scales[4] = {s[0].scales[half], s[1].scales[half], s[2].scales[half], s[3].scales[half]};
+    const __m256 scales[4] = {s[0].scales[half], s[1].scales[half], s[2].scales[half],
+                              s[3].scales[half]};
     store_scales(tile.scales[half], first_block, quad, scales);
     if constexpr (F::kHasBias) {
-      const __m256 biases[4] = {s[0].biases[half], s[1].biases[half], s[2].biases[half], s[3].biases[half]};
+      const __m256 biases[4] = {s[0].biases[half], s[1].biases[half], s[2].biases[half],
+                                s[3].biases[half]};
       store_scales(tile.biases[half], first_block, quad, biases);
     }
   }
 }
 
-// The chunk of `blocks` blocks that begins at `first_step`, of rows row .. row + kTileRows - 1. Rows past the end
-// repeat the last.
+// The chunk of `blocks` blocks that begins at `first_step`, of rows row .. row + kTileRows - 1.
+// Rows past the end repeat the last.
 template <typename F>
-void unpack_tile(const StepReader<F>& reader, int64_t row, int64_t row_end, int64_t first_step, int blocks,
-                 WeightTile& tile) {
+void unpack_tile(const StepReader<F>& reader, int64_t row, int64_t row_end, int64_t first_step,
+                 int blocks, WeightTile& tile) {
   for (int block = 0; block < blocks; block += kStepBlocks) {
     Byte padded[kTileRows][F::kStepBytes];
     const Byte* steps[kTileRows];
     for (int r = 0; r < kTileRows; ++r) {
       const int64_t from = row + r < row_end ? row + r : row_end - 1;
       steps[r] = reader.at(from, first_step + block / kStepBlocks, padded[r]);
+      reader.prefetch(steps[r], kTileRows);
     }
     for (int b = 0; b < kStepBlocks; ++b) unpack_block<F>(steps, b, tile.codes[slot_of(block + b)]);
     for (int quad = 0; quad < kTileRows / 4; ++quad) unpack_scales<F>(steps, block, quad, tile);
@@ -124,14 +135,17 @@ void unpack_tile(const StepReader<F>& reader, int64_t row, int64_t row_end, int6
 }
 
 HEARTH_INLINE int sum_half(const int8_t* codes) {
-  const __m128i positive = load_piece(reinterpret_cast<const Byte*>(codes)) ^ _mm_set1_epi8(static_cast<char>(0x80));
+  const __m128i positive =
+      load_piece(reinterpret_cast<const Byte*>(codes)) ^ _mm_set1_epi8(static_cast<char>(0x80));
   const __m128i sums = _mm_sad_epu8(positive, _mm_setzero_si128());  // each code + 128
   return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 128 * kQuantHalf;
 }
 
-// Block b of the chunk for panel token t, whose activations of that block begin at `codes` and `sums`.
+// Block b of the chunk for panel token t, whose activations of that block begin at `codes` and
+// `sums`.
 template <typename F, typename Panel>
-HEARTH_INLINE void set_corrections(const int8_t* codes, const float* sums, int b, int t, Panel& panel) {
+HEARTH_INLINE void set_corrections(const int8_t* codes, const float* sums, int b, int t,
+                                   Panel& panel) {
   if constexpr (F::kHasBias) {
     panel.corrections[0][b][t] = F::kGroup == 32 ? sums[0] + sums[1] : sums[0];
     panel.corrections[1][b][t] = sums[1];
@@ -143,14 +157,15 @@ HEARTH_INLINE void set_corrections(const int8_t* codes, const float* sums, int b
 }
 
 template <typename F>
-void fill_panel(const MatmulParams& p, int64_t first_token, int tokens, int64_t first_block, int blocks,
-                typename KindOf<F>::Panel& panel) {
+void fill_panel(const MatmulParams& p, int64_t first_token, int tokens, int64_t first_block,
+                int blocks, typename KindOf<F>::Panel& panel) {
   for (int t = 0; t < tokens; ++t) {
     const int64_t row_block = x_row(p, first_token + t) * (p.w.cols / kQuantBlock) + first_block;
     panel.codes[t] = p.xq.codes + row_block * kQuantBlock;
     for (int b = 0; b < blocks; ++b) {
       panel.scales[b][t] = p.xq.scales[row_block + b];
-      set_corrections<F>(panel.codes[t] + b * kQuantBlock, p.xq.sums + 2 * (row_block + b), b, t, panel);
+      set_corrections<F>(panel.codes[t] + b * kQuantBlock, p.xq.sums + 2 * (row_block + b), b, t,
+                         panel);
     }
   }
 }
@@ -197,12 +212,14 @@ struct TileProduct {
     Bytes dots[tokens];
     for (int t = 0; t < tokens; ++t) {
       dots[t] = zero();
-      if constexpr (Kind::kHasStart) dots[t] = splat_word(panel.corrections[half][block][first_token + t]);
+      if constexpr (Kind::kHasStart)
+        dots[t] = splat_word(panel.corrections[half][block][first_token + t]);
     }
     const Byte* codes = tile.codes[slot][4 * half][0];
     const int column = block * kQuantBlock + half * kQuantHalf;
     for (int j = 0; j < group / 4; j += 2) {
-      const Bytes w0 = load_bytes(codes + j * sizeof(Bytes)), w1 = load_bytes(codes + (j + 1) * sizeof(Bytes));
+      const Bytes w0 = load_bytes(codes + j * sizeof(Bytes)),
+                  w1 = load_bytes(codes + (j + 1) * sizeof(Bytes));
       for (int t = 0; t < tokens; ++t) {
         const Byte* at = reinterpret_cast<const Byte*>(x[t] + column + 4 * j);
         dots[t] = dot_add<Kind::kCodeMax>(dots[t], w0, splat_word(load_as<int32_t>(at)), w1,
@@ -211,7 +228,8 @@ struct TileProduct {
     }
     const RowFloats scale = load_floats(tile.scales[half][slot]);
     for (int t = 0; t < tokens; ++t) {
-      const RowFloats values = to_floats(dots[t]) * splat_float(panel.scales[block][first_token + t]);
+      const RowFloats values =
+          to_floats(dots[t]) * splat_float(panel.scales[block][first_token + t]);
       sums[t] = fused_add(values, scale, sums[t]);
     }
   }
@@ -219,7 +237,8 @@ struct TileProduct {
   HEARTH_INLINE void add_bias(int block, int half, RowFloats* sums) const {
     const RowFloats bias = load_floats(tile.biases[half][slot_of(block)]);
     for (int t = 0; t < tokens; ++t) {
-      sums[t] = fused_add(bias, splat_float(panel.corrections[half][block][first_token + t]), sums[t]);
+      sums[t] =
+          fused_add(bias, splat_float(panel.corrections[half][block][first_token + t]), sums[t]);
     }
   }
 };
@@ -245,7 +264,8 @@ class ManyTokens {
 
   void run() {
     for (int64_t token = 0; token < p_.n; token += kPanelTokens) {
-      const int tokens = static_cast<int>(p_.n - token < kPanelTokens ? p_.n - token : kPanelTokens);
+      const int tokens =
+          static_cast<int>(p_.n - token < kPanelTokens ? p_.n - token : kPanelTokens);
       const int64_t steps = step_count(p_.w.cols);
       for (int64_t step = 0; step < steps; step += kChunkSteps) {
         const int64_t rest = (p_.w.cols - step * kStepColumns) / kQuantBlock;
@@ -262,7 +282,8 @@ class ManyTokens {
  private:
   void multiply_panel(int64_t row, int64_t first_token, int tokens, bool first_chunk) {
     int t = 0;
-    for (; t + kTokenTile <= tokens; t += kTokenTile) multiply<kTokenTile>(row, first_token, t, first_chunk);
+    for (; t + kTokenTile <= tokens; t += kTokenTile)
+      multiply<kTokenTile>(row, first_token, t, first_chunk);
     if (kTokenTile == 8 && t + 4 <= tokens) multiply<4>(row, first_token, t, first_chunk), t += 4;
     if (t + 2 <= tokens) multiply<2>(row, first_token, t, first_chunk), t += 2;
     if (t < tokens) multiply<1>(row, first_token, t, first_chunk);

@@ -1,5 +1,5 @@
-// Matmul with weights that are floats of 32 or 16 bits, on unrounded activations. Each result has one vector of
-// partial sums over consecutive columns, whatever tile it is computed in.
+// Matmul with weights that are floats of 32 or 16 bits, on unrounded activations. Each result has
+// one vector of partial sums over consecutive columns, whatever tile it is computed in.
 #include "cpu_kernels/bodies/matmul.h"
 #include "cpu_kernels/bodies/matmul_simd.h"
 
@@ -9,7 +9,7 @@ namespace {
 constexpr int kLanes = sizeof(RowFloats) / sizeof(float);
 constexpr int kRowTile = 4;
 constexpr int kTokenTile = kLanes == 16 ? 4 : 2;  // 32 vector registers or 16
-constexpr int64_t kPanelTokens = 32;              // whose activations stay in the cache while rows stream by
+constexpr int64_t kPanelTokens = 32;  // whose activations stay in the cache while rows stream by
 
 template <TensorType type>
 struct Plain;
@@ -81,6 +81,8 @@ void multiply_tile(const MatmulParams& p, int64_t row, int64_t token) {
     RowFloats xs[tokens];
     for (int t = 0; t < tokens; ++t) xs[t] = load_floats(values[t] + column);
     for (int r = 0; r < rows; ++r) {
+      // The rows that come next.
+      _mm_prefetch(reinterpret_cast<const char*>(weights[r] + column + rows * k), _MM_HINT_T1);
       const RowFloats ws = Plain<type>::load(weights[r] + column);
       for (int t = 0; t < tokens; ++t) sums[r][t] = fused_add(ws, xs[t], sums[r][t]);
     }
@@ -92,8 +94,10 @@ void multiply_tile(const MatmulParams& p, int64_t row, int64_t token) {
     float padded_x[tokens][kLanes];
     const Value* last_w[rows];
     const float* last_x[tokens];
-    for (int r = 0; r < rows; ++r) pad(w[r] + column, k - column, padded_w[r]), last_w[r] = padded_w[r];
-    for (int t = 0; t < tokens; ++t) pad(x[t] + column, k - column, padded_x[t]), last_x[t] = padded_x[t];
+    for (int r = 0; r < rows; ++r)
+      pad(w[r] + column, k - column, padded_w[r]), last_w[r] = padded_w[r];
+    for (int t = 0; t < tokens; ++t)
+      pad(x[t] + column, k - column, padded_x[t]), last_x[t] = padded_x[t];
     add(last_w, last_x, 0);
   }
   for (int t = 0; t < tokens; ++t) {
@@ -104,7 +108,8 @@ void multiply_tile(const MatmulParams& p, int64_t row, int64_t token) {
 
 template <TensorType type, int rows>
 void multiply_rows(const MatmulParams& p, int64_t row, int64_t token, int64_t token_end) {
-  for (; token + kTokenTile <= token_end; token += kTokenTile) multiply_tile<type, rows, kTokenTile>(p, row, token);
+  for (; token + kTokenTile <= token_end; token += kTokenTile)
+    multiply_tile<type, rows, kTokenTile>(p, row, token);
   for (; token < token_end; ++token) multiply_tile<type, rows, 1>(p, row, token);
 }
 
@@ -115,7 +120,8 @@ void matmul_plain(const MatmulParams& p) {
   for (int64_t token = 0; token < p.n; token += kPanelTokens) {
     const int64_t token_end = p.n < token + kPanelTokens ? p.n : token + kPanelTokens;
     int64_t row = p.row_begin;
-    for (; row + kRowTile <= p.row_end; row += kRowTile) multiply_rows<type, kRowTile>(p, row, token, token_end);
+    for (; row + kRowTile <= p.row_end; row += kRowTile)
+      multiply_rows<type, kRowTile>(p, row, token, token_end);
     for (; row < p.row_end; ++row) multiply_rows<type, 1>(p, row, token, token_end);
   }
 }

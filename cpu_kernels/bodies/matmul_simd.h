@@ -1,6 +1,7 @@
-// Byte vectors of the block-format matmuls: 64 or 32 bytes, handled as pieces of 16. A piece is half a block of 32
-// weights. Weights and activations are brought into one arrangement, "halves": vector v of `lo` holds the first 16
-// values of blocks kPieces v .. kPieces v + kPieces - 1, vector v of `hi` their last 16.
+// Byte vectors of the block-format matmuls: 64 or 32 bytes, handled as pieces of 16. A piece is
+// half a block of 32 weights. Weights and activations are brought into one arrangement, "halves":
+// vector v of `lo` holds the first 16 values of blocks kPieces v .. kPieces v + kPieces - 1, vector
+// v of `hi` their last 16.
 #pragma once
 
 #include <immintrin.h>
@@ -97,7 +98,8 @@ HEARTH_INLINE Bytes from_rows(F row) {
   return _mm512_setr_epi64(row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7));
 }
 
-// sum + products of unsigned codes u <= code_max and signed codes x, four neighbours to a 32-bit word.
+// sum + products of unsigned codes u <= code_max and signed codes x, four neighbours to a 32-bit
+// word.
 template <int code_max>
 HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u, Bytes x) {
   return _mm512_dpbusd_epi32(sum, u, x);
@@ -119,7 +121,8 @@ HEARTH_INLINE void split_halves(Bytes first, Bytes second, Bytes& lo, Bytes& hi)
 
 // The sum of each piece of the vectors of a step: one word a block.
 HEARTH_INLINE __m256i piece_sums(const Bytes* v) {
-  const Bytes pairs = _mm512_add_epi32(_mm512_unpacklo_epi64(v[0], v[1]), _mm512_unpackhi_epi64(v[0], v[1]));
+  const Bytes pairs =
+      _mm512_add_epi32(_mm512_unpacklo_epi64(v[0], v[1]), _mm512_unpackhi_epi64(v[0], v[1]));
   const __m256i sums =
       _mm256_hadd_epi32(_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64(pairs, 1));
   return _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
@@ -148,7 +151,9 @@ HEARTH_INLINE Bytes splat_word(int32_t word) { return _mm256_set1_epi32(word); }
 HEARTH_INLINE Bytes load_bytes(const void* p) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
-HEARTH_INLINE void store_bytes(void* p, Bytes v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+HEARTH_INLINE void store_bytes(void* p, Bytes v) {
+  _mm256_storeu_si256(static_cast<__m256i*>(p), v);
+}
 HEARTH_INLINE Bytes add_bytes(Bytes a, Bytes b) { return _mm256_add_epi8(a, b); }
 HEARTH_INLINE Bytes subtract_words(Bytes a, Bytes b) { return _mm256_sub_epi32(a, b); }
 
@@ -199,8 +204,8 @@ HEARTH_INLINE Bytes from_rows(F row) {
   return _mm256_setr_epi64x(row(0), row(1), row(2), row(3));
 }
 
-// Products of unsigned codes u <= code_max and signed codes x (|x| <= 127), pairs added to 16 bits. They cannot
-// saturate: codes above 127 are taken as u - 128, magnitude and sign apart.
+// Products of unsigned codes u <= code_max and signed codes x (|x| <= 127), pairs added to 16 bits.
+// They cannot saturate: codes above 127 are taken as u - 128, magnitude and sign apart.
 template <int code_max>
 HEARTH_INLINE Bytes dot_pairs(Bytes u, Bytes x) {
   if constexpr (code_max > 127) {

@@ -1,4 +1,5 @@
-// Rounds activations to 8 bits in blocks of 32. Every instruction set and the reference give the same bits.
+// Rounds activations to 8 bits in blocks of 32. Every instruction set and the reference give the
+// same bits.
 #include <immintrin.h>
 
 #include "cpu_kernels/bodies/isa.h"
@@ -55,7 +56,8 @@ void quantize_block(const float* x, int8_t* codes, float* scale, float* sums) {
 
 void quantize(const float* x, int64_t n, int64_t k, QuantizedRows out) {
   for (int64_t b = 0; b < n * k / kQuantBlock; ++b) {
-    quantize_block(x + b * kQuantBlock, out.codes + b * kQuantBlock, out.scales + b, out.sums + 2 * b);
+    quantize_block(x + b * kQuantBlock, out.codes + b * kQuantBlock, out.scales + b,
+                   out.sums + 2 * b);
   }
 }
 

@@ -1,5 +1,6 @@
-// Unpacking of the weight formats, the ones with blocks of 32 here, the others in unpack_k.h and unpack_iq.h.
-// A format turns a step of 256 weights of a row into unsigned 8-bit codes and float scales:
+// Unpacking of the weight formats, the ones with blocks of 32 here, the others in unpack_k.h and
+// unpack_iq.h. A format turns a step of 256 weights of a row into unsigned 8-bit codes and float
+// scales:
 //   weight = scale * (code - kOffset) + bias,  the bias only where kHasBias
 // with one scale (and bias) for each kGroup weights, 16 or 32.
 #pragma once
@@ -25,13 +26,15 @@ struct Codes {
   Bytes hi;
 };
 
-// Of the pairs, [0] belongs to the first and [1] to the last 16 weights of each block; groups of 32 use [0] alone.
+// Of the pairs, [0] belongs to the first and [1] to the last 16 weights of each block; groups of 32
+// use [0] alone.
 struct Scales {
   __m256 scales[2];
   __m256 biases[2];
 };
 
-// The blocks that are unpacked together, one a piece: neighbours in one row, or the same block of several rows.
+// The blocks that are unpacked together, one a piece: neighbours in one row, or the same block of
+// several rows.
 struct OneRow {
   const Byte* row;  // the step
   int first;        // block of piece 0, a multiple of kPieces
@@ -134,7 +137,8 @@ struct Format<TensorType::kMXFP4> : SmallBlocks {
     s.scales[0] = power_of_two(exponents(step));
   }
 
-  // The first bytes of eight blocks of 17: at a stride of 16, block i of a vector begins at byte i of its piece.
+  // The first bytes of eight blocks of 17: at a stride of 16, block i of a vector begins at byte i
+  // of its piece.
   static HEARTH_INLINE __m256i exponents(const Byte* step) {
 #ifdef __AVX512F__
     const Bytes words = _mm512_unpacklo_epi32(load_bytes(step), load_bytes(step + 4 * 17));
@@ -146,13 +150,14 @@ struct Format<TensorType::kMXFP4> : SmallBlocks {
     const Bytes odd = _mm256_unpacklo_epi32(load_bytes(step + 4 * 17), load_bytes(step + 6 * 17));
     const Bytes words = _mm256_unpacklo_epi64(even, odd);
     const Bytes first_bytes = shift_right(words, per_piece([](int i) { return 8 * i; }));
-    const __m256i ordered = _mm256_permutevar8x32_epi32(first_bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    const __m256i ordered =
+        _mm256_permutevar8x32_epi32(first_bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 #endif
     return ordered & _mm256_set1_epi32(255);
   }
 
-  // 2^(e - 128): exponent bits e - 1, or for e < 2 the subnormal with fraction (e + 1) / 4, which as an integer is
-  // the smaller one everywhere else.
+  // 2^(e - 128): exponent bits e - 1, or for e < 2 the subnormal with fraction (e + 1) / 4, which
+  // as an integer is the smaller one everywhere else.
   static HEARTH_INLINE __m256 power_of_two(__m256i e) {
     const __m256i one = _mm256_set1_epi32(1);
     const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, one), 23);
@@ -170,7 +175,9 @@ struct Format<TensorType::kQ8_0> : SmallBlocks {
     return {load_each(blocks, [](int b) { return 34 * b + 2; }) ^ splat(0x80),
             load_each(blocks, [](int b) { return 34 * b + 18; }) ^ splat(0x80)};
   }
-  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { s.scales[0] = load_halves(step, 34); }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+    s.scales[0] = load_halves(step, 34);
+  }
 };
 
 template <>
@@ -181,7 +188,9 @@ struct Format<TensorType::kQ4_0> : SmallBlocks {
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
     return unpack_nibbles<2, 18>(blocks);
   }
-  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { s.scales[0] = load_halves(step, 18); }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+    s.scales[0] = load_halves(step, 18);
+  }
 };
 
 template <>
@@ -207,7 +216,9 @@ struct Format<TensorType::kQ5_0> : SmallBlocks {
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
     return unpack_five_bits<6, 22>(blocks);
   }
-  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { s.scales[0] = load_halves(step, 22); }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+    s.scales[0] = load_halves(step, 22);
+  }
 };
 
 template <>
@@ -233,7 +244,9 @@ struct Format<TensorType::kIQ4_NL> : SmallBlocks {
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
     return look_up(kIq4Values, kOffset, unpack_nibbles<2, 18>(blocks));
   }
-  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { s.scales[0] = load_halves(step, 18); }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+    s.scales[0] = load_halves(step, 18);
+  }
 };
 
 }  // namespace

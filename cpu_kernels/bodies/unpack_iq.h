@@ -1,4 +1,5 @@
-// Unpacking of the IQ formats with blocks of 256: values from tables, or rows of magnitudes with their signs apart.
+// Unpacking of the IQ formats with blocks of 256: values from tables, or rows of magnitudes with
+// their signs apart.
 #pragma once
 
 #include "cpu_kernels/bodies/unpack_k.h"
@@ -31,13 +32,15 @@ struct CodebookBlocks : LargeBlocks {
   static constexpr int kOffset = 64, kCodeMax = 126;
 };
 
-// row(step, block, r): the magnitudes of weights 8 r .. 8 r + 7 of a block; signs(step, block): their 32 sign bits.
+// row(step, block, r): the magnitudes of weights 8 r .. 8 r + 7 of a block; signs(step, block):
+// their 32 sign bits.
 template <typename Blocks, typename Row, typename Signs>
 HEARTH_INLINE Codes unpack_rows(const Blocks& blocks, Row row, Signs signs) {
   auto half = [&](int index) {
     const Bytes magnitudes = from_rows([&](int i) {
       const int piece = i / 2;
-      return static_cast<long long>(row(blocks.step(piece), blocks.block(piece), 2 * index + i % 2));
+      return static_cast<long long>(
+          row(blocks.step(piece), blocks.block(piece), 2 * index + i % 2));
     });
     const uint64_t negative = bits_each(blocks, [&](const Byte* step, int b) {
       return static_cast<uint16_t>(signs(step, b) >> (16 * index));
@@ -89,7 +92,8 @@ struct Format<TensorType::kIQ2_XXS> : CodebookBlocks {
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     auto word = [&](int b) { return load_as<int32_t>(step + 2 + 8 * b + 4); };
-    const __m256i words = _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
+    const __m256i words =
+        _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
     s.scales[0] = half_step_scales(0.25f * load_half(step), _mm256_srli_epi32(words, 28));
   }
 };
@@ -100,7 +104,9 @@ struct Format<TensorType::kIQ2_XS> : CodebookBlocks {
 
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
-    auto word = [](const Byte* step, int b, int r) { return load_as<uint16_t>(step + 2 + 8 * b + 2 * r); };
+    auto word = [](const Byte* step, int b, int r) {
+      return load_as<uint16_t>(step + 2 + 8 * b + 2 * r);
+    };
     auto row = [&](const Byte* step, int b, int r) { return kIq2XsRows[word(step, b, r) & 511]; };
     auto signs = [&](const Byte* step, int b) {
       auto of_row = [&](int r) { return kIqSigns[word(step, b, r) >> 9]; };

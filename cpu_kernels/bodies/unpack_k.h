@@ -43,7 +43,8 @@ HEARTH_INLINE Codes unpack_nibble_pairs(const Blocks& blocks) {
   return {shift_right(lo, counts) & splat(15), shift_right(hi, counts) & splat(15)};
 }
 
-// One more bit of each code, at bit `place`: bit b of the 32 bytes that all blocks share belongs to block b.
+// One more bit of each code, at bit `place`: bit b of the 32 bytes that all blocks share belongs to
+// block b.
 template <int start, int place, typename Blocks>
 HEARTH_INLINE Codes add_shared_bits(const Blocks& blocks, const Codes& codes) {
   const Bytes counts = word_each(blocks, [](int b) { return b; });
@@ -112,7 +113,9 @@ struct Format<TensorType::kQ4_K> : LargeBlocks {
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
     return unpack_nibble_pairs<16>(blocks);
   }
-  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { unpack_scales_and_minima(step, s); }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+    unpack_scales_and_minima(step, s);
+  }
 };
 
 template <>
@@ -124,15 +127,17 @@ struct Format<TensorType::kQ5_K> : LargeBlocks {
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
     return add_shared_bits<16, 4>(blocks, unpack_nibble_pairs<48>(blocks));
   }
-  static HEARTH_INLINE void scales(const Byte* step, Scales& s) { unpack_scales_and_minima(step, s); }
+  static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+    unpack_scales_and_minima(step, s);
+  }
 };
 
 template <>
 struct Format<TensorType::kQ6_K> : LargeBlocks {
   static constexpr int kStepBytes = 210, kGroup = 16, kOffset = 32, kCodeMax = 63;
 
-  // Block b = 4 h + k: low nibbles at 64 h + 32 (k % 2), the upper half of a byte for k >= 2; two high bits at
-  // 128 + 32 h, bits 2 k.
+  // Block b = 4 h + k: low nibbles at 64 h + 32 (k % 2), the upper half of a byte for k >= 2; two
+  // high bits at 128 + 32 h, bits 2 k.
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
     const Bytes low_counts = word_each(blocks, [](int b) { return b % 4 < 2 ? 0 : 4; });

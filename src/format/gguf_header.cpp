@@ -63,6 +63,7 @@ class HeaderParser {
   bool read_tensor(uint64_t i);
   bool set_size(TensorEntry& tensor, uint32_t type, const std::string& label);
   void check_layout();
+  uint64_t data_section_bytes() const;
   void check_inside(const std::vector<TensorEntry*>& by_offset);
   void check_dense(const std::vector<TensorEntry*>& by_offset);
 
@@ -256,10 +257,14 @@ void HeaderParser::check_layout() {
   }
 }
 
+uint64_t HeaderParser::data_section_bytes() const {
+  const uint64_t data_begin = round_up(reader_.position(), alignment_);
+  return file_bytes_ > data_begin ? file_bytes_ - data_begin : 0;
+}
+
 // One problem for all tensors that are cut off: a broken download loses hundreds of them.
 void HeaderParser::check_inside(const std::vector<TensorEntry*>& by_offset) {
-  const uint64_t data_begin = round_up(reader_.position(), alignment_);
-  const uint64_t data_bytes = file_bytes_ > data_begin ? file_bytes_ - data_begin : 0;
+  const uint64_t data_bytes = data_section_bytes();
   const TensorEntry* first = nullptr;
   uint64_t outside = 0;
   for (const TensorEntry* tensor : by_offset) {
@@ -291,6 +296,11 @@ void HeaderParser::check_dense(const std::vector<TensorEntry*>& by_offset) {
     if (tensor->offset + tensor->bytes < end) continue;
     end = tensor->offset + tensor->bytes;
     before = "tensor " + in_quotes(tensor->name);
+  }
+  // A last tensor that is smaller than it was written shows as bytes that belong to none.
+  const uint64_t used = round_up(end, alignment_);
+  if (data_section_bytes() > used) {
+    problem(fmt::format("{} bytes follow the last tensor, {}", data_section_bytes() - used, before));
   }
 }
 

@@ -79,8 +79,7 @@ struct SynthOptions {
   double skew = 0;  // 0 (experts about equally popular) to 4
   uint64_t seed = 1;
   int threads = 1;
-  std::filesystem::path
-      vocabulary;  // a model whose tokenizer it gets, filled up with unused tokens
+  std::filesystem::path vocabulary;  // a model whose tokenizer it gets; unused tokens are added
   std::filesystem::path out;
 };
 

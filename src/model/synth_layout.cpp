@@ -174,8 +174,7 @@ class TensorList {
     return tensor;
   }
 
-  // Many layers add what these make to the streams, all together about as much as stood there
-  // before.
+  // What these make is added to the streams; all layers together add about what stood there before.
   void into_streams(SynthTensor& tensor) const {
     tensor.spread /= std::sqrt(static_cast<float>(shape_.layers));
   }

@@ -45,10 +45,11 @@ class Guarded {
 
 const std::vector<TensorType> kPlainTypes = {TensorType::kF32, TensorType::kF16, TensorType::kBF16};
 const std::vector<TensorType> kBlockTypes = {
-    TensorType::kQ4_0,    TensorType::kQ4_1,    TensorType::kQ5_0,  TensorType::kQ5_1,   TensorType::kQ8_0,
-    TensorType::kQ2_K,    TensorType::kQ3_K,    TensorType::kQ4_K,  TensorType::kQ5_K,   TensorType::kQ6_K,
-    TensorType::kIQ2_XXS, TensorType::kIQ2_XS,  TensorType::kIQ2_S, TensorType::kIQ3_XXS, TensorType::kIQ3_S,
-    TensorType::kIQ4_NL,  TensorType::kIQ4_XS,  TensorType::kMXFP4};
+    TensorType::kQ4_0,   TensorType::kQ4_1,    TensorType::kQ5_0,    TensorType::kQ5_1,
+    TensorType::kQ8_0,   TensorType::kQ2_K,    TensorType::kQ3_K,    TensorType::kQ4_K,
+    TensorType::kQ5_K,   TensorType::kQ6_K,    TensorType::kIQ2_XXS, TensorType::kIQ2_XS,
+    TensorType::kIQ2_S,  TensorType::kIQ3_XXS, TensorType::kIQ3_S,   TensorType::kIQ4_NL,
+    TensorType::kIQ4_XS, TensorType::kMXFP4};
 
 // Where a block holds half floats, which random bytes would make infinite.
 std::vector<int> half_offsets(TensorType type) {
@@ -56,15 +57,21 @@ std::vector<int> half_offsets(TensorType type) {
     case TensorType::kQ4_1:
     case TensorType::kQ5_1:
     case TensorType::kQ4_K:
-    case TensorType::kQ5_K: return {0, 2};
-    case TensorType::kQ2_K: return {80, 82};
-    case TensorType::kQ3_K: return {108};
-    case TensorType::kQ6_K: return {208};
+    case TensorType::kQ5_K:
+      return {0, 2};
+    case TensorType::kQ2_K:
+      return {80, 82};
+    case TensorType::kQ3_K:
+      return {108};
+    case TensorType::kQ6_K:
+      return {208};
     case TensorType::kF32:
     case TensorType::kF16:
     case TensorType::kBF16:
-    case TensorType::kMXFP4: return {};
-    default: return {0};
+    case TensorType::kMXFP4:
+      return {};
+    default:
+      return {0};
   }
 }
 
@@ -87,7 +94,8 @@ void make_valid(TensorType type, unsigned char* data, int64_t bytes, Random& ran
 
 // A matrix and activations, plain and rounded.
 struct Case {
-  Case(TensorType weight_type, int64_t row_count, int64_t columns, int64_t x_row_count, uint32_t seed)
+  Case(TensorType weight_type, int64_t row_count, int64_t columns, int64_t x_row_count,
+       uint32_t seed)
       : type(weight_type),
         rows(row_count),
         k(columns),
@@ -98,7 +106,8 @@ struct Case {
         scales(x_rows * k / 32),
         sums(x_rows * k / 16) {
     Random random(seed);
-    for (int64_t i = 0; i < rows * row_bytes(type, k); ++i) weights[i] = static_cast<unsigned char>(random());
+    for (int64_t i = 0; i < rows * row_bytes(type, k); ++i)
+      weights[i] = static_cast<unsigned char>(random());
     make_valid(type, weights.data(), rows * row_bytes(type, k), random);
     std::normal_distribution<float> normal;
     for (int64_t i = 0; i < x_rows * k; ++i) x[i] = normal(random) + 0.5f;
@@ -107,14 +116,15 @@ struct Case {
 
   void round() {
     if (!reads_quantized(type)) return;
-    choose_kernels("reference").quantize(x.data(), x_rows, k, {codes.data(), scales.data(), sums.data()});
+    choose_kernels("reference")
+        .quantize(x.data(), x_rows, k, {codes.data(), scales.data(), sums.data()});
   }
 
   int64_t stride() const { return rows + 3; }
 
   // y of `n` tokens. Checks that only [begin, end) of each row is written.
-  std::vector<float> run(const Kernels& kernels, int64_t n, const int32_t* gather, int64_t begin, int64_t end,
-                         const int32_t* scatter = nullptr) {
+  std::vector<float> run(const Kernels& kernels, int64_t n, const int32_t* gather, int64_t begin,
+                         int64_t end, const int32_t* scatter = nullptr) {
     const float untouched = -12345.0f;
     std::vector<float> y(n * stride(), untouched);
     kernels.matmul({.w = {type, rows, k, weights.data()},
@@ -231,7 +241,8 @@ TEST_CASE("a result does not depend on the batch, the range or the other rows") 
           const std::vector<float> y = c.run(*kernels, n, gather.data(), begin, end);
           for (int64_t i = 0; i < n; ++i) {
             const float* expected = &all[gather[i] * c.stride()];
-            same &= std::memcmp(&y[i * c.stride() + begin], expected + begin, (end - begin) * 4) == 0;
+            same &=
+                std::memcmp(&y[i * c.stride() + begin], expected + begin, (end - begin) * 4) == 0;
           }
         };
         for (int32_t i = 0; i < 5; ++i) compare({i * 17}, 0, rows);

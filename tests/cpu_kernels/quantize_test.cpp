@@ -62,7 +62,8 @@ TEST_CASE("every instruction set rounds to the same bits") {
     const int kind = static_cast<int>(i / 32 % 8);
     // Widely different blocks: ties, zeros, values too small to scale, huge ones.
     const float sizes[8] = {1, 1e-3f, 1e30f, 1e-35f, 1e-37f, 1e-44f, 0, 1};
-    x[i] = kind == 7 ? static_cast<float>(random() % 255) * 0.5f - 63.5f : normal(random) * sizes[kind];
+    x[i] = kind == 7 ? static_cast<float>(random() % 255) * 0.5f - 63.5f
+                     : normal(random) * sizes[kind];
     if (kind == 7 && i % 32 == 5) x[i] = 127.0f;
   }
   const Rounded expected(choose_kernels("reference"), x, n, k);
