@@ -1,8 +1,10 @@
-// The CPU kernels: one table of functions per instruction set. Every function runs on the calling thread over
-// the range it is given; the caller splits work among threads. Rows are contiguous unless a stride is named.
+// The CPU kernels: one table of functions per instruction set. Every function runs on the calling
+// thread over the range it is given; the caller splits work among threads. Rows are contiguous
+// unless a stride is named.
 //
-// This header is included by files compiled with -m flags, so it holds plain data only: an inline function
-// compiled there could be the copy the linker keeps for machines without those instructions.
+// This header is included by files compiled with -m flags, so it holds plain data only: an inline
+// function compiled there could be the copy the linker keeps for machines without those
+// instructions.
 #pragma once
 
 #include <cstdint>
@@ -13,60 +15,63 @@ namespace hearth {
 
 enum class KvType : uint32_t { kF32, kBF16 };
 
-constexpr int kQuantBlock = 32;    // activations that share one scale
-constexpr int kQuantHalf = 16;     // activations that share one sum
+constexpr int kQuantBlock = 32;  // activations that share one scale
+constexpr int kQuantHalf = 16;   // activations that share one sum
 constexpr int kIndexHeadLanes = 16;
 
-// Activation rows rounded to 8 bits: value = scale * code, scale = largest magnitude of the block / 127.
+// Activation rows rounded to 8 bits: value = scale * code, scale = largest magnitude of the block /
+// 127.
 struct QuantizedRows {
-  int8_t* codes;   // [n, k]
-  float* scales;   // [n, k / 32]
-  float* sums;     // [n, k / 16]: scale * sum of the codes of each half block
+  int8_t* codes;  // [n, k]
+  float* scales;  // [n, k / 32]
+  float* sums;    // [n, k / 16]: scale * sum of the codes of each half block
 };
 
-// y[y_rows[i], r] = w[r] . x[x_rows[i]] for row_begin <= r < row_end. Block formats read `xq`, plain ones (F32, F16,
-// BF16) read `x`. The result of one (i, r) does not depend on n, on the range or on the other rows.
+// y[y_rows[i], r] = w[r] . x[x_rows[i]] for row_begin <= r < row_end. Block formats read `xq`,
+// plain ones (F32, F16, BF16) read `x`. The result of one (i, r) does not depend on n, on the range
+// or on the other rows.
 struct MatmulParams {
-  Matrix w;                // [rows, k]
-  const float* x;          // [.., k]
-  QuantizedRows xq;        // the same rows, rounded
-  const int32_t* x_rows;   // [n] rows of x to read, or null for 0 .. n-1
+  Matrix w;               // [rows, k]
+  const float* x;         // [.., k]
+  QuantizedRows xq;       // the same rows, rounded
+  const int32_t* x_rows;  // [n] rows of x to read, or null for 0 .. n-1
   int64_t n;
-  float* y;                // [.., y_stride]
-  const int32_t* y_rows;   // [n] rows of y to write, or null for 0 .. n-1
+  float* y;               // [.., y_stride]
+  const int32_t* y_rows;  // [n] rows of y to write, or null for 0 .. n-1
   int64_t y_stride;
   int64_t row_begin;
   int64_t row_end;
 };
 
-// Rotates the trailing `rope_dim` values of each of `heads` vectors of `dim` values, pairs (2i, 2i + 1).
+// Rotates the trailing `rope_dim` values of each of `heads` vectors of `dim` values, pairs (2i, 2i
+// + 1).
 struct RopeParams {
-  float* x;                // [heads, dim]
+  float* x;  // [heads, dim]
   int32_t heads;
   int32_t dim;
   int32_t rope_dim;
-  const float* cosines;    // [rope_dim / 2]
-  const float* sines;      // [rope_dim / 2]; negate them for the inverse
+  const float* cosines;  // [rope_dim / 2]
+  const float* sines;    // [rope_dim / 2]; negate them for the inverse
 };
 
-// One query position: out[h] = softmax([q[h] . row_i * scale, sink[h]]) without the sink . rows, for heads
-// head_begin <= h < head_end.
+// One query position: out[h] = softmax([q[h] . row_i * scale, sink[h]]) without the sink . rows,
+// for heads head_begin <= h < head_end.
 struct AttentionParams {
-  const float* q;             // [heads, dim]
-  const void* const* rows;    // [n_rows] pointers to K = V rows of `dim` values of `kv_type`
+  const float* q;           // [heads, dim]
+  const void* const* rows;  // [n_rows] pointers to K = V rows of `dim` values of `kv_type`
   KvType kv_type;
   int32_t n_rows;
   int32_t dim;
   int32_t head_begin;
   int32_t head_end;
-  const float* sinks;         // [heads]
+  const float* sinks;  // [heads]
   float scale;
-  float* scores;              // scratch [head_end - head_begin, n_rows]
-  float* out;                 // [heads, dim]
+  float* scores;  // scratch [head_end - head_begin, n_rows]
+  float* out;     // [heads, dim]
 };
 
-// scores[e] = sum_h head_weights[h] * relu(q[.][h] . keys[e]) for key_begin <= e < key_end. Heads are the vector
-// lanes: `heads` is a multiple of 16, heads added to reach it have zero weight.
+// scores[e] = sum_h head_weights[h] * relu(q[.][h] . keys[e]) for key_begin <= e < key_end. Heads
+// are the vector lanes: `heads` is a multiple of 16, heads added to reach it have zero weight.
 struct IndexScoreParams {
   const float* q;             // [dim, heads]: transposed
   const float* head_weights;  // [heads]
@@ -76,7 +81,7 @@ struct IndexScoreParams {
   int32_t dim;
   int64_t key_begin;
   int64_t key_end;
-  float* scores;              // [.. key_end]
+  float* scores;  // [.. key_end]
 };
 
 // Per channel c: out[c] = sum_j softmax_j(gates[j][c] + biases[j][c]) * values[j][c].
@@ -86,7 +91,7 @@ struct CompressParams {
   const float* const* biases;  // [n] rows of `width`
   int32_t n;
   int32_t width;
-  float* out;                  // [width]
+  float* out;  // [width]
 };
 
 struct Kernels {
@@ -95,7 +100,8 @@ struct Kernels {
   // k must be a multiple of 32.
   void (*quantize)(const float* x, int64_t n, int64_t k, QuantizedRows out);
   void (*matmul)(const MatmulParams& params);
-  // y = gain * x / sqrt(mean(x^2) + eps) for each of n rows of k values; a null gain counts as ones. y may be x.
+  // y = gain * x / sqrt(mean(x^2) + eps) for each of n rows of k values; a null gain counts as
+  // ones. y may be x.
   void (*rms_norm)(const float* x, const float* gain, float eps, int64_t n, int64_t k, float* y);
   void (*rope)(const RopeParams& params);
   void (*store_kv)(const float* x, int64_t n, KvType type, void* out);

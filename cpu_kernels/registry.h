@@ -10,11 +10,12 @@
 
 namespace hearth {
 
-// Tables this CPU and operating system can run, fastest first; the last one is "reference", plain loops that
-// run everywhere and that every other table is tested against.
+// Tables this CPU and operating system can run, fastest first; the last one is "reference", plain
+// loops that run everywhere and that every other table is tested against.
 std::span<const Kernels* const> usable_kernels();
 
-// The table of that name, the fastest for an empty name. Throws a usage Error that lists what is usable.
+// The table of that name, the fastest for an empty name. Throws a usage Error that lists what is
+// usable.
 const Kernels& choose_kernels(std::string_view name);
 
 }  // namespace hearth

@@ -17,8 +17,8 @@ std::filesystem::path binary();                         // the hearth program
 // Further conformance data beside the checkout; a user's clone has none.
 bool has_shared();
 std::filesystem::path shared(const std::string& name);
-// Counts a case that needs shared data that is absent; the counts are printed at the end. A program that calls
-// this although the data is there fails.
+// Counts a case that needs shared data that is absent; the counts are printed at the end. A program
+// that calls this although the data is there fails.
 void skip(const std::string& why);
 int skipped();
 

@@ -1,5 +1,6 @@
-// Attention of one query position over gathered rows. All heads share the rows (K = V), so tiles of heads and rows
-// reuse every loaded row; sums run over dimensions and rows in order, whatever the tile.
+// Attention of one query position over gathered rows. All heads share the rows (K = V), so tiles of
+// heads and rows reuse every loaded row; sums run over dimensions and rows in order, whatever the
+// tile.
 #include "cpu_kernels/bodies/isa.h"
 #include "cpu_kernels/bodies/kv_row.h"
 

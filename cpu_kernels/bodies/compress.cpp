@@ -6,7 +6,8 @@ namespace {
 
 constexpr int32_t kLanes = FloatVec::size;
 
-// Channels c .. c + lanes of the entry. The largest gate is taken out first, so that exp cannot overflow.
+// Channels c .. c + lanes of the entry. The largest gate is taken out first, so that exp cannot
+// overflow.
 FloatVec mix_channels(const CompressParams& p, int32_t c) {
   auto gate = [&](int32_t j) {
     return FloatVec::load_unaligned(p.gates[j] + c) + FloatVec::load_unaligned(p.biases[j] + c);

@@ -1,5 +1,5 @@
-// Scores of the indexer: one number per compressed entry. Heads are the vector lanes, so a key needs one horizontal
-// sum however many heads there are.
+// Scores of the indexer: one number per compressed entry. Heads are the vector lanes, so a key
+// needs one horizontal sum however many heads there are.
 #include "cpu_kernels/bodies/isa.h"
 #include "cpu_kernels/bodies/kv_row.h"
 

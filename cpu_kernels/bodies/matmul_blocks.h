@@ -2,10 +2,10 @@
 // in common.
 //
 // Both form each result by the same operations in the same order, so that it does not depend on the
-// way: columns are taken in chunks of 2048. In a chunk, block b of 32 columns adds to partial sum b
-// % 8, blocks in order:
-//   partial = fma(dot * activation scale, weight scale, partial)   (dot of the codes: an exact
-//   integer) partial = fma(bias, activation sum, partial)                   (formats with a bias)
+// way. Columns are taken in chunks of 2048; in a chunk, block b of 32 columns adds to partial sum
+// b % 8, blocks in order:
+//   partial = fma(dot * activation scale, weight scale, partial)  // dot of codes: an exact integer
+//   partial = fma(bias, activation sum, partial)                  // formats with a bias
 // each for the first and then the last half of the block where groups are of 16. The chunk's sum is
 // ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)) of the partial sums; chunks are added in order to 0.
 #pragma once

@@ -1,6 +1,6 @@
 // Block-format matmul for many tokens: a tile of rows is unpacked once into scratch on the stack,
-// one vector lane a row, and multiplied with all tokens. A code of four columns of every row lies
-// in one vector; the four columns of a token are broadcast against it, so dots need no horizontal
+// one vector lane a row, and multiplied with all tokens. One vector holds four columns of every row
+// of the tile; a token's same four columns are broadcast against it, so dots need no horizontal
 // sums.
 #pragma once
 

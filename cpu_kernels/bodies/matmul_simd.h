@@ -145,6 +145,8 @@ HEARTH_INLINE RowFloats fused_add(RowFloats a, RowFloats b, RowFloats sum) {
 
 #else
 
+// The same with 32 bytes.
+
 HEARTH_INLINE Bytes zero() { return _mm256_setzero_si256(); }
 HEARTH_INLINE Bytes splat(int byte) { return _mm256_set1_epi8(static_cast<char>(byte)); }
 HEARTH_INLINE Bytes splat_word(int32_t word) { return _mm256_set1_epi32(word); }

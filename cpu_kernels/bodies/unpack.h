@@ -86,7 +86,7 @@ HEARTH_INLINE uint64_t bits_each(const Blocks& blocks, F bits) {
   return all;
 }
 
-// Stored blocks of `kBytes` bytes with the halves of 16 nibble pairs after a header.
+// Blocks of `bytes` bytes: a header, then 16 bytes whose low nibbles are the first half.
 template <int header, int bytes, typename Blocks>
 HEARTH_INLINE Codes unpack_nibbles(const Blocks& blocks) {
   const Bytes packed = load_each(blocks, [](int b) { return header + bytes * b; });

@@ -1,4 +1,5 @@
-// Element-wise work between the matrices: activation, weighted sums, cache rows, the bandwidth probe.
+// Element-wise work between the matrices: activation, weighted sums, cache rows, the bandwidth
+// probe.
 #include <immintrin.h>
 
 #include "cpu_kernels/bodies/isa.h"
@@ -75,11 +76,12 @@ uint64_t read_bytes(const void* data, int64_t bytes) {
   for (; i + 128 <= bytes; i += 128) {
     for (int lane = 0; lane < 4; ++lane) {
       const void* at = p + i + 32 * lane;
-      sums[lane] = _mm256_xor_si256(sums[lane], _mm256_loadu_si256(static_cast<const __m256i*>(at)));
+      sums[lane] =
+          _mm256_xor_si256(sums[lane], _mm256_loadu_si256(static_cast<const __m256i*>(at)));
     }
   }
-  const __m256i folded = _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]),
-                                          _mm256_xor_si256(sums[2], sums[3]));
+  const __m256i folded =
+      _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]), _mm256_xor_si256(sums[2], sums[3]));
   uint64_t words[4];
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), folded);
   uint64_t result = words[0] ^ words[1] ^ words[2] ^ words[3];

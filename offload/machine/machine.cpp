@@ -35,8 +35,8 @@ int64_t meminfo_bytes(const std::string& wanted) {
   return kUnlimited;
 }
 
-// What a control group and those above it leave. Page cache counts as used there although the kernel would give it
-// back, so inactive file pages are added.
+// What a control group and those above it leave. Page cache counts as used there although the
+// kernel would give it back, so inactive file pages are added.
 int64_t left_in_groups(const std::filesystem::path& root, std::filesystem::path group,
                        const char* limit_file, const char* usage_file, const char* inactive_key) {
   int64_t left = kUnlimited;

@@ -8,8 +8,8 @@ namespace hearth {
 // Physical cores this process is allowed to run on, at least 1.
 int physical_cores();
 
-// Bytes of memory the process can still take without swapping: what the kernel calls available, or what its
-// control groups (v1 or v2) leave, whichever is less.
+// Bytes of memory the process can still take without swapping: what the kernel calls available, or
+// what its control groups (v1 or v2) leave, whichever is less.
 int64_t available_memory_bytes();
 
 // The process's resident memory at its highest.

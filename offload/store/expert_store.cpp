@@ -37,8 +37,8 @@ GroupedExperts ExpertStore::group(int32_t layer, const Routing& routing) noexcep
     const ExpertWeights weights{expert_slice(stack.gate, experts_, e),
                                 expert_slice(stack.up, experts_, e),
                                 expert_slice(stack.down, experts_, e)};
-    groups_.push_back({e, weights, rows_.data() + next_slot,
-                       picks_.data() + next_slot, n, next_slot});
+    groups_.push_back(
+        {e, weights, rows_.data() + next_slot, picks_.data() + next_slot, n, next_slot});
     next_slot += n;
   }
   for (int32_t i = 0; i < total; ++i) {

@@ -1,5 +1,5 @@
-// The door to the routed experts: routing goes in, groups of tokens by expert come out, each with the place its
-// weights can be read from. It decides where bytes live and computes nothing.
+// The door to the routed experts: routing goes in, groups of tokens by expert come out, each with
+// the place its weights can be read from. It decides where bytes live and computes nothing.
 //
 // One thread owns a store. Every expert lies in the mapped model file.
 #pragma once
@@ -19,7 +19,8 @@ struct Routing {
   const int32_t* picks;  // [n, used] experts, best first
 };
 
-// The tokens that chose one expert. The groups' slots follow each other: first_slot + i belongs to rows[i].
+// The tokens that chose one expert. The groups' slots follow each other: first_slot + i belongs to
+// rows[i].
 struct ExpertGroup {
   int32_t expert;
   ExpertWeights weights;

@@ -1,4 +1,5 @@
-// Large zeroed memory straight from the kernel: aligned to pages, huge where allowed, committed on first touch.
+// Large zeroed memory straight from the kernel: aligned to pages, huge where allowed, committed on
+// first touch.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,5 @@
-// HEARTH_CHECK: an invariant of our own code, tested in every build. A failure is a bug, never bad input.
+// HEARTH_CHECK: an invariant of our own code, tested in every build. A failure is a bug, never bad
+// input.
 #pragma once
 
 namespace hearth {

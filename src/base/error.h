@@ -1,5 +1,5 @@
-// The one exception type: a cold step (load, parse, plan, request) failed for a reason outside the code.
-// Broken code is HEARTH_CHECK's business, expected outcomes are return values.
+// The one exception type: a cold step (load, parse, plan, request) failed for a reason outside the
+// code. Broken code is HEARTH_CHECK's business, expected outcomes are return values.
 #pragma once
 
 #include <exception>

@@ -1,4 +1,5 @@
-// Sizes that bound every queue, batch and buffer. One run-time struct, so that tests can shrink them all.
+// Sizes that bound every queue, batch and buffer. One run-time struct, so that tests can shrink
+// them all.
 #pragma once
 
 #include <cstdint>
@@ -6,9 +7,9 @@
 namespace hearth {
 
 struct Limits {
-  int32_t chunk_tokens = 512;      // tokens a forward pass takes at once; longer prompts are cut
-  int32_t index_group_tokens = 16; // tokens whose index scores are held at once
-  int32_t index_block_keys = 512;  // index keys a worker scores at a time
+  int32_t chunk_tokens = 512;       // tokens a forward pass takes at once; longer prompts are cut
+  int32_t index_group_tokens = 16;  // tokens whose index scores are held at once
+  int32_t index_block_keys = 512;   // index keys a worker scores at a time
 };
 
 // The least that still works: every loop over a limit takes its border case.

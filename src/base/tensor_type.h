@@ -1,4 +1,5 @@
-// The weight formats of GGUF files: ids, block sizes, names. Plain data: kernels include this header.
+// The weight formats of GGUF files: ids, block sizes, names. Plain data: kernels include this
+// header.
 #pragma once
 
 #include <cstdint>

@@ -56,7 +56,8 @@ ChatOptions chat_options(const Engine& engine, ThinkMode think) {
   options.profile = engine.chat_profile();
   options.thinking = think != ThinkMode::kOff;
   if (think != ThinkMode::kOff) {
-    options.effort = find_thinking(think == ThinkMode::kMax ? "max" : "high", options.profile)->effort;
+    options.effort =
+        find_thinking(think == ThinkMode::kMax ? "max" : "high", options.profile)->effort;
   }
   return options;
 }

@@ -41,7 +41,8 @@ Answer answer_chat(Engine& engine, Session& session, const std::vector<int32_t>&
                    const AnswerSink& sink);
 // The prompt continued as it is, special tokens shown as text.
 Answer answer_raw(Engine& engine, Session& session, const std::vector<int32_t>& prompt,
-                  const AnswerOptions& options, const InterruptGuard& interrupt, const AnswerSink& sink);
+                  const AnswerOptions& options, const InterruptGuard& interrupt,
+                  const AnswerSink& sink);
 
 double prefill_tok_s(const Generated& figures);
 double decode_tok_s(const Generated& figures);

@@ -1,7 +1,7 @@
 // `hearth bench`: prefill and decode speed, and each stage beside what the machine can do at best.
 //
-// Tokens are drawn from a seeded uniform distribution, not sampled: a loop of the model's own making would show
-// the caches a locality that real text hasn't.
+// Tokens are drawn from a seeded uniform distribution, not sampled: a loop of the model's own
+// making would show the caches a locality that real text hasn't.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -73,7 +73,8 @@ class Bench {
     if (options_.depth > 0) session->feed(tokens.first(options_.depth));
     Repetition result;
     result.prefill = time([&] {
-      if (options_.prefill > 0) add_to_hash(session->feed(tokens.subspan(options_.depth, options_.prefill)));
+      if (options_.prefill > 0)
+        add_to_hash(session->feed(tokens.subspan(options_.depth, options_.prefill)));
     });
     result.decode = time([&] {
       for (int64_t i = 0; i < options_.decode; ++i) {
@@ -92,16 +93,18 @@ class Bench {
       sessions.back()->feed(tokens.first(options_.depth + 1));
     }
     return time([&] {
-      std::vector<Feed> feeds(batch);
-      for (int64_t i = 0; i < options_.decode; ++i) {
-        for (int b = 0; b < batch; ++b) {
-          // Each sequence reads the tokens from a place of its own.
-          const int64_t at = (i + b * options_.decode / batch) % options_.decode;
-          feeds[b] = {sessions[b].get(), tokens.subspan(options_.depth + options_.prefill + at, 1)};
-        }
-        engine_.step(feeds, LogitRows::kLast);
-      }
-    }).seconds;
+             std::vector<Feed> feeds(batch);
+             for (int64_t i = 0; i < options_.decode; ++i) {
+               for (int b = 0; b < batch; ++b) {
+                 // Each sequence reads the tokens from a place of its own.
+                 const int64_t at = (i + b * options_.decode / batch) % options_.decode;
+                 feeds[b] = {sessions[b].get(),
+                             tokens.subspan(options_.depth + options_.prefill + at, 1)};
+               }
+               engine_.step(feeds, LogitRows::kLast);
+             }
+           })
+        .seconds;
   }
 
   uint64_t hash() const { return hash_.value(); }
@@ -128,8 +131,9 @@ struct Peaks {
   double matmul_gflop_s;
 };
 
-// The stages of one phase, of the repetition with the median time. A stage is held against the bandwidth where reading
-// its bytes would take longer than its arithmetic, else against the matrix units.
+// The stages of one phase, of the repetition with the median time. A stage is held against the
+// bandwidth where reading its bytes would take longer than its arithmetic, else against the matrix
+// units.
 void add_stages(Json& stages, const char* phase, const Timing& timing, const Peaks& peaks) {
   for (int s = 0; s < kStages; ++s) {
     const StageTotals& totals = timing.stages[static_cast<Stage>(s)];
@@ -179,8 +183,9 @@ Json report(Engine& engine, const BenchOptions& options) {
   for (const int batch : options.batches) {
     std::vector<double> seconds;
     for (int r = 0; r < options.repeats; ++r) seconds.push_back(bench.decode_batch(batch));
-    batches.push_back({{"batch", batch},
-                       {"decode_tok_s", static_cast<double>(options.decode * batch) / median(seconds)}});
+    batches.push_back(
+        {{"batch", batch},
+         {"decode_tok_s", static_cast<double>(options.decode * batch) / median(seconds)}});
   }
   Json stages = Json::array();
   add_stages(stages, "prefill", median_of(repetitions, &Repetition::prefill), peaks);
@@ -222,13 +227,15 @@ void print_text(const Json& result) {
     const bool bytes = stage.contains("gb_s");
     const std::string rate = bytes ? fmt::format("{:.2f} GB/s", stage["gb_s"].get<double>())
                                    : fmt::format("{:.1f} GFLOP/s", stage["gflop_s"].get<double>());
-    fmt::print("{:<8} {:<22} {:>10.2f} {:>6.1f}% {:>18} {:>7.1f}%\n", stage["phase"].get<std::string>(),
-               stage["name"].get<std::string>(), stage["ms"].get<double>(),
-               100 * stage["share_of_time"].get<double>(), rate, 100 * stage["share_of_peak"].get<double>());
+    fmt::print("{:<8} {:<22} {:>10.2f} {:>6.1f}% {:>18} {:>7.1f}%\n",
+               stage["phase"].get<std::string>(), stage["name"].get<std::string>(),
+               stage["ms"].get<double>(), 100 * stage["share_of_time"].get<double>(), rate,
+               100 * stage["share_of_peak"].get<double>());
   }
   fmt::print("\npeaks: {:.2f} GB/s read, {:.0f} GFLOP/s matrix; peak memory {}; hash {}\n",
              result["read_peak_gb_s"].get<double>(), result["matmul_peak_gflop_s"].get<double>(),
-             format_bytes(result["peak_rss_bytes"].get<double>()), result["result_hash"].get<std::string>());
+             format_bytes(result["peak_rss_bytes"].get<double>()),
+             result["result_hash"].get<std::string>());
 }
 
 void run_bench(BenchOptions options) {
@@ -256,13 +263,20 @@ void add_bench(CLI::App& app) {
   CLI::App* command = app.add_subcommand("bench", "Prefill and decode speed, stage by stage");
   add_model_options(*command, options->model);
   const auto tokens = CLI::Range(int64_t{0}, int64_t{1} << 30);
-  command->add_option("-p,--prefill", options->prefill, "Tokens to prefill")->check(tokens)->capture_default_str();
-  command->add_option("-n,--decode", options->decode, "Tokens to decode")->check(CLI::Range(int64_t{1}, int64_t{1} << 30))->capture_default_str();
-  command->add_option("-d,--depth", options->depth, "Tokens of context before both")->check(tokens)->capture_default_str();
+  command->add_option("-p,--prefill", options->prefill, "Tokens to prefill")
+      ->check(tokens)
+      ->capture_default_str();
+  command->add_option("-n,--decode", options->decode, "Tokens to decode")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 30))
+      ->capture_default_str();
+  command->add_option("-d,--depth", options->depth, "Tokens of context before both")
+      ->check(tokens)
+      ->capture_default_str();
   command->add_option("-r,--repeats", options->repeats, "Repetitions; medians are reported")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--batch", options->batches, "Also decode this many sequences at once: 1,2,4")->delimiter(',');
+  command->add_option("--batch", options->batches, "Also decode this many sequences at once: 1,2,4")
+      ->delimiter(',');
   command->add_flag("--json", options->json, "One JSON document on standard output");
   command->callback([options] { run_bench(*options); });
 }

@@ -1,4 +1,5 @@
-// One function a command: each adds its options to the app and returns what to run once they are parsed.
+// One function a command: each adds its options to the app and returns what to run once they are
+// parsed.
 #pragma once
 
 #include <CLI/CLI.hpp>

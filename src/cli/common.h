@@ -26,7 +26,8 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 // --ctx, for commands whose context doesn't follow from their input.
 void add_context_option(CLI::App& command, ModelOptions& options);
 
-// The file to open: `model`, or the demo model that came with the program. Throws Error where there is none.
+// The file to open: `model`, or the demo model that came with the program. Throws Error where there
+// is none.
 std::filesystem::path model_path(const std::string& model);
 
 // Opens the engine with a progress bar on standard error; throws Error.

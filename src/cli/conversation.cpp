@@ -11,15 +11,15 @@ void Conversation::restart(const std::string& system) {
   if (!system.empty()) messages_.push_back({.role = Role::kSystem, .content = system});
 }
 
-// The prompt for the last message. In chat mode the tokens the model itself wrote stand in front, so that nothing
-// of them is read again however their text would be cut into tokens now.
+// The prompt for the last message. In chat mode the tokens the model itself wrote stand in front,
+// so that nothing of them is read again however their text would be cut into tokens now.
 std::vector<int32_t> Conversation::encode(const std::vector<Message>& messages,
                                           const ChatOptions& options, bool& in_reasoning) const {
   const ChatTokens& tokens = chat_tokens(engine_);
   const bool grows = !transcript_.empty() && !options.thinking;
-  const Prompt prompt =
-      grows ? encode_messages(tokens, {messages.back()}, options, {messages.begin(), messages.end() - 1})
-            : encode_conversation(tokens, messages, options);
+  const Prompt prompt = grows ? encode_messages(tokens, {messages.back()}, options,
+                                                {messages.begin(), messages.end() - 1})
+                              : encode_conversation(tokens, messages, options);
   in_reasoning = opens_reasoning(prompt, tokens);
   std::vector<int32_t> ids = grows ? transcript_ : std::vector<int32_t>();
   const std::vector<int32_t> added = to_ids(prompt, engine_.tokenizer());
@@ -43,7 +43,8 @@ Answer Conversation::ask(const std::string& text, ThinkMode think, const AnswerO
   transcript_.clear();
   if (!chat.thinking) {
     transcript_ = std::move(prompt);
-    transcript_.insert(transcript_.end(), answer.figures.tokens.begin(), answer.figures.tokens.end());
+    transcript_.insert(transcript_.end(), answer.figures.tokens.begin(),
+                       answer.figures.tokens.end());
     transcript_.push_back(engine_.tokenizer().eos());
   }
   return answer;

@@ -15,8 +15,8 @@ class Conversation {
   void restart(const std::string& system);
   const std::string& system() const { return system_; }
 
-  // Answers the user's next message. When Error is thrown or the answer is interrupted while the prompt is
-  // being read, the conversation is as it was before.
+  // Answers the user's next message. When Error is thrown or the answer is interrupted while the
+  // prompt is being read, the conversation is as it was before.
   Answer ask(const std::string& text, ThinkMode think, const AnswerOptions& options,
              const InterruptGuard& interrupt, const AnswerSink& sink);
 
@@ -28,8 +28,8 @@ class Conversation {
   std::unique_ptr<Session> session_;
   std::string system_;
   std::vector<Message> messages_;
-  // What the model has seen and said in chat mode, where a conversation only grows; empty after a thinking turn, whose
-  // reasoning the next prompt drops.
+  // What the model has seen and said in chat mode, where a conversation only grows; empty after a
+  // thinking turn, whose reasoning the next prompt drops.
   std::vector<int32_t> transcript_;
 };
 

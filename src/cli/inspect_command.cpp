@@ -104,7 +104,8 @@ void print_text(const Json& report) {
              format_bytes(report["bytes"]["total"].get<double>()), report["tensors"].size());
 }
 
-// A vocabulary-only file and a drafter's companion file are not models by themselves, but not broken either.
+// A vocabulary-only file and a drafter's companion file are not models by themselves, but not
+// broken either.
 bool claims_to_be_a_model(const TensorDir& dir) {
   return !dir.tensors.empty() && dir.find("blk.0.attn_norm.weight") != nullptr;
 }
@@ -134,8 +135,8 @@ void add_inspect(CLI::App& app) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command =
-      app.add_subcommand("inspect", "Header, tensors and bytes of a model file; checks that it is whole");
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Header, tensors and bytes of a model file; checks that it is whole");
   add_model_argument(*command, options->model);
   command->add_flag("--json", options->json, "One JSON document on standard output");
   command->callback([options] { inspect(options->model, options->json); });

@@ -52,7 +52,8 @@ class Chat {
       fmt::print(stderr, "The conversation is forgotten.\n");
     } else if (command == "/system") {
       conversation_.restart(argument);
-      fmt::print(stderr, "A new conversation {} a system message.\n", argument.empty() ? "without" : "with");
+      fmt::print(stderr, "A new conversation {} a system message.\n",
+                 argument.empty() ? "without" : "with");
     } else if (command == "/think" && set_think(argument)) {
       fmt::print(stderr, "Thinking is {}.\n", argument);
     } else {

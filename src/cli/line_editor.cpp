@@ -31,7 +31,8 @@ struct LineEditor::Library {
 LineEditor::LineEditor(std::filesystem::path history_file)
     : library_(new Library), history_file_(std::move(history_file)) {
   // Without a locale of the user's, characters beyond ASCII could not be edited.
-  if (std::setlocale(LC_CTYPE, "") == nullptr || MB_CUR_MAX == 1) std::setlocale(LC_CTYPE, "C.UTF-8");
+  if (std::setlocale(LC_CTYPE, "") == nullptr || MB_CUR_MAX == 1)
+    std::setlocale(LC_CTYPE, "C.UTF-8");
   library_->editor = el_init("hearth", stdin, stderr, stderr);
   library_->history = history_init();
   HistEvent event;

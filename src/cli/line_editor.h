@@ -9,7 +9,8 @@ namespace hearth::cli {
 
 class LineEditor {
  public:
-  // An empty path keeps no history beyond this program's life. The file is readable by its owner only.
+  // An empty path keeps no history beyond this program's life. The file is readable by its owner
+  // only.
   explicit LineEditor(std::filesystem::path history_file);
   ~LineEditor();
   LineEditor(const LineEditor&) = delete;
@@ -25,7 +26,8 @@ class LineEditor {
   std::filesystem::path history_file_;
 };
 
-// Where the history of chats is kept: the state folder of the desktop conventions; empty where there is no home.
+// Where the history of chats is kept: the state folder of the desktop conventions; empty where
+// there is no home.
 std::filesystem::path default_history_file();
 
 }  // namespace hearth::cli

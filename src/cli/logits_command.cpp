@@ -30,8 +30,9 @@ void write_logits(const LogitsOptions& options) {
   const auto session = engine->new_session();
   for (const int32_t token : tokens) {
     if (token < 0 || token >= engine->config().vocab) {
-      throw Error(fmt::format("token {} is not in the vocabulary of {}", token, engine->config().vocab),
-                  options.tokens, "Use ids this model knows");
+      throw Error(
+          fmt::format("token {} is not in the vocabulary of {}", token, engine->config().vocab),
+          options.tokens, "Use ids this model knows");
     }
   }
 
@@ -41,15 +42,18 @@ void write_logits(const LogitsOptions& options) {
   ProgressBar bar("Computing");
   const std::span<const int32_t> all = tokens;
   for (size_t at = 0; at < tokens.size(); at += limits.chunk_tokens) {
-    const Feed feed{session.get(), all.subspan(at, std::min<size_t>(limits.chunk_tokens, tokens.size() - at))};
+    const Feed feed{session.get(),
+                    all.subspan(at, std::min<size_t>(limits.chunk_tokens, tokens.size() - at))};
     const std::span<const float> logits = engine->step({&feed, 1}, LogitRows::kAll);
-    out.write(reinterpret_cast<const char*>(logits.data()), static_cast<std::streamsize>(logits.size_bytes()));
+    out.write(reinterpret_cast<const char*>(logits.data()),
+              static_cast<std::streamsize>(logits.size_bytes()));
     hash.add(logits);
     bar.show(static_cast<int64_t>(at), std::ssize(tokens));
   }
   bar.clear();
   out.close();
-  if (!out) throw Error("could not be written in full", options.out, "Check the free space of its disk");
+  if (!out)
+    throw Error("could not be written in full", options.out, "Check the free space of its disk");
   fmt::print("{} x {} logits in {}, hash {}\n", tokens.size(), engine->config().vocab, options.out,
              format_hash(hash.value()));
 }
@@ -58,11 +62,17 @@ void write_logits(const LogitsOptions& options) {
 
 void add_logits(CLI::App& app) {
   auto options = std::make_shared<LogitsOptions>();
-  CLI::App* command = app.add_subcommand("logits", "Logits of given token ids, for comparing engines");
+  CLI::App* command =
+      app.add_subcommand("logits", "Logits of given token ids, for comparing engines");
   add_model_options(*command, options->model);
-  command->add_option("--tokens", options->tokens, "File of whitespace-separated ids, taken as they are")->required();
-  command->add_option("--out", options->out, "Where the float32 values [tokens, vocab] go")->required();
-  command->add_option("--chunk", options->chunk, "Feed the tokens in chunks of this many")->check(CLI::Range(1, 65536));
+  command
+      ->add_option("--tokens", options->tokens,
+                   "File of whitespace-separated ids, taken as they are")
+      ->required();
+  command->add_option("--out", options->out, "Where the float32 values [tokens, vocab] go")
+      ->required();
+  command->add_option("--chunk", options->chunk, "Feed the tokens in chunks of this many")
+      ->check(CLI::Range(1, 65536));
   command->callback([options] { write_logits(*options); });
 }
 

@@ -1,4 +1,5 @@
-// `hearth perplexity`: how well the model predicts a text, comparable with the llama.cpp family's figure.
+// `hearth perplexity`: how well the model predicts a text, comparable with the llama.cpp family's
+// figure.
 #include <fmt/format.h>
 
 #include <cmath>

@@ -77,7 +77,8 @@ void run_once(Engine& engine, const RunOptions& options, const std::string& text
 
 void run(const RunOptions& options) {
   options.answer.generate.sampling.check();
-  const bool interactive = !options.has_prompt && options.prompt_file.empty() && isatty(STDIN_FILENO) == 1;
+  const bool interactive =
+      !options.has_prompt && options.prompt_file.empty() && isatty(STDIN_FILENO) == 1;
   if (interactive && (options.raw || options.json)) {
     throw usage_error("there is no prompt", "run", "--raw and --json need -p TEXT or -f FILE");
   }
@@ -95,17 +96,37 @@ void run(const RunOptions& options) {
 
 void add_sampling_options(CLI::App& command, AnswerOptions& answer) {
   SamplingOptions& sampling = answer.generate.sampling;
-  command.add_option("-n,--tokens", answer.generate.max_tokens, "Tokens to write at most; negative: until the context is full")
+  command
+      .add_option("-n,--tokens", answer.generate.max_tokens,
+                  "Tokens to write at most; negative: until the context is full")
       ->capture_default_str();
-  command.add_option("--temp", sampling.temperature, "Temperature; 0: always the likeliest token")->capture_default_str();
-  command.add_option("--top-p", sampling.top_p, "Keep the likeliest tokens that together reach this")->capture_default_str();
-  command.add_option("--top-k", sampling.top_k, "Keep this many of the likeliest; 0: all")->capture_default_str();
-  command.add_option("--min-p", sampling.min_p, "Keep tokens at least this likely, relative to the likeliest")->capture_default_str();
-  command.add_option("--repetition-penalty", sampling.repetition_penalty, "Makes tokens of the answer less likely; 1: off")->capture_default_str();
-  command.add_option("--presence-penalty", sampling.presence_penalty, "Taken once off a token of the answer")->capture_default_str();
-  command.add_option("--frequency-penalty", sampling.frequency_penalty, "Taken off for each time it stands there")->capture_default_str();
+  command.add_option("--temp", sampling.temperature, "Temperature; 0: always the likeliest token")
+      ->capture_default_str();
+  command
+      .add_option("--top-p", sampling.top_p, "Keep the likeliest tokens that together reach this")
+      ->capture_default_str();
+  command.add_option("--top-k", sampling.top_k, "Keep this many of the likeliest; 0: all")
+      ->capture_default_str();
+  command
+      .add_option("--min-p", sampling.min_p,
+                  "Keep tokens at least this likely, relative to the likeliest")
+      ->capture_default_str();
+  command
+      .add_option("--repetition-penalty", sampling.repetition_penalty,
+                  "Makes tokens of the answer less likely; 1: off")
+      ->capture_default_str();
+  command
+      .add_option("--presence-penalty", sampling.presence_penalty,
+                  "Taken once off a token of the answer")
+      ->capture_default_str();
+  command
+      .add_option("--frequency-penalty", sampling.frequency_penalty,
+                  "Taken off for each time it stands there")
+      ->capture_default_str();
   command.add_option("--seed", sampling.seed, "Same seed, same answer")->capture_default_str();
-  command.add_option("--stop", answer.stop_strings, "End the answer before this text; may be given again")
+  command
+      .add_option("--stop", answer.stop_strings,
+                  "End the answer before this text; may be given again")
       ->expected(1)
       ->take_all();
 }
@@ -117,8 +138,11 @@ void add_run(CLI::App& app) {
   CLI::App* command = app.add_subcommand("run", "Answer a prompt, or chat");
   add_model_options(*command, options->model);
   add_context_option(*command, options->model);
-  auto* file = command->add_option("-f,--file", options->prompt_file, "Read the prompt from a file; - is standard input");
-  command->add_option("-p,--prompt", options->prompt, "The prompt; a chat begins where there is none")->excludes(file);
+  auto* file = command->add_option("-f,--file", options->prompt_file,
+                                   "Read the prompt from a file; - is standard input");
+  command
+      ->add_option("-p,--prompt", options->prompt, "The prompt; a chat begins where there is none")
+      ->excludes(file);
   command->add_option("--system", options->system, "System message");
   command->add_flag("--raw", options->raw, "Continue the prompt as it is, without the chat format");
   command->add_option("--think", options->think, "How long the model thinks first: off, on, max")

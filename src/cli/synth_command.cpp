@@ -37,17 +37,32 @@ void add_synth(CLI::App& app) {
   auto options = std::make_shared<Options>();
   SynthOptions& synth_options = options->synth;
   synth_options.threads = 0;
-  CLI::App* command = app.add_subcommand("synth", "Write a random model of true width, to measure with");
-  command->add_option("SHAPE", options->shape, "flash or pro")->required()->check(CLI::IsMember({"flash", "pro"}));
+  CLI::App* command =
+      app.add_subcommand("synth", "Write a random model of true width, to measure with");
+  command->add_option("SHAPE", options->shape, "flash or pro")
+      ->required()
+      ->check(CLI::IsMember({"flash", "pro"}));
   command->add_option("--out", synth_options.out, "Where the GGUF file goes")->required();
-  command->add_option("--layers", synth_options.layers, "Layers; 0: all of them")->capture_default_str();
-  command->add_option("--experts", synth_options.experts, "Routed experts a layer; 0: all of them")->capture_default_str();
-  command->add_option("--quant", synth_options.quant, "Format of the routed experts, or q2: IQ2_XXS and Q2_K")->capture_default_str();
-  command->add_option("--dense", synth_options.dense, "Format of attention and shared experts")->capture_default_str();
-  command->add_flag("--sparse", options->sparse, "Leave the routed experts as holes that take no space");
-  command->add_option("--skew", synth_options.skew, "How unevenly experts are used; 0.6 is like real text")->capture_default_str();
+  command->add_option("--layers", synth_options.layers, "Layers; 0: all of them")
+      ->capture_default_str();
+  command->add_option("--experts", synth_options.experts, "Routed experts a layer; 0: all of them")
+      ->capture_default_str();
+  command
+      ->add_option("--quant", synth_options.quant,
+                   "Format of the routed experts, or q2: IQ2_XXS and Q2_K")
+      ->capture_default_str();
+  command->add_option("--dense", synth_options.dense, "Format of attention and shared experts")
+      ->capture_default_str();
+  command->add_flag("--sparse", options->sparse,
+                    "Leave the routed experts as holes that take no space");
+  command
+      ->add_option("--skew", synth_options.skew,
+                   "How unevenly experts are used; 0.6 is like real text")
+      ->capture_default_str();
   command->add_option("--seed", synth_options.seed, "Same seed, same file")->capture_default_str();
-  command->add_option("--threads", synth_options.threads, "Threads that write; 0: one a physical core")->capture_default_str();
+  command
+      ->add_option("--threads", synth_options.threads, "Threads that write; 0: one a physical core")
+      ->capture_default_str();
   command->callback([options] { synth(*options); });
 }
 

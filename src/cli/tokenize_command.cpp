@@ -36,7 +36,8 @@ void add_tokenize(CLI::App& app) {
     const TensorDir dir = open_gguf(path);
     const Tokenizer tokenizer(dir, path.string());
     const std::string text = options->file.empty() ? options->text : read_file(options->file);
-    const auto ids = tokenizer.encode(text, options->special ? Specials::kMatch : Specials::kAsText);
+    const auto ids =
+        tokenizer.encode(text, options->special ? Specials::kMatch : Specials::kAsText);
     fmt::print("[{}]\n", fmt::join(ids, ", "));
   });
 }

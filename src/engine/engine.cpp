@@ -35,8 +35,8 @@ int choose_threads(int wanted) {
   return wanted;
 }
 
-// Reads the files into the page cache in order, which is several times faster than the page faults of a first pass.
-// A model that doesn't fit memory is left to be read on use.
+// Reads the files into the page cache in order, which is several times faster than the page faults
+// of a first pass. A model that doesn't fit memory is left to be read on use.
 void read_ahead(const TensorDir& dir, int64_t available_bytes,
                 const std::function<void(int64_t, int64_t)>& on_load) {
   constexpr uint64_t kStepBytes = 64 << 20;
@@ -134,7 +134,8 @@ std::span<const float> Engine::step(std::span<const Feed> feeds, LogitRows wante
   for (const Feed& feed : feeds) segments.push_back({&feed.session->cache_, feed.tokens});
   const std::span<const float> logits = loaded_->forward.run(segments, wanted, observer);
   for (const Feed& feed : feeds) {
-    feed.session->tokens_.insert(feed.session->tokens_.end(), feed.tokens.begin(), feed.tokens.end());
+    feed.session->tokens_.insert(feed.session->tokens_.end(), feed.tokens.begin(),
+                                 feed.tokens.end());
   }
   return logits;
 }
@@ -162,9 +163,9 @@ std::span<const float> Session::feed(std::span<const int32_t> tokens,
   }
   for (const int32_t token : tokens) {
     if (token < 0 || token >= engine_.config().vocab) {
-      throw Error(fmt::format("token {} is not in the vocabulary of {}", token,
-                              engine_.config().vocab),
-                  "tokens", "Use ids this model knows");
+      throw Error(
+          fmt::format("token {} is not in the vocabulary of {}", token, engine_.config().vocab),
+          "tokens", "Use ids this model knows");
     }
   }
   std::span<const float> logits;

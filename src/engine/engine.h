@@ -1,4 +1,5 @@
-// The door to inference, two nouns: an Engine is a loaded model, a Session is one timeline of tokens in it.
+// The door to inference, two nouns: an Engine is a loaded model, a Session is one timeline of
+// tokens in it.
 //
 // One thread owns an Engine and all its Sessions.
 #pragma once
@@ -23,10 +24,10 @@ namespace hearth {
 
 struct EngineOptions {
   std::filesystem::path model;
-  int threads = 0;                      // 0: one a physical core
-  std::string isa;                      // kernels by name; empty: the fastest this CPU runs
+  int threads = 0;  // 0: one a physical core
+  std::string isa;  // kernels by name; empty: the fastest this CPU runs
   KvType kv = KvType::kBF16;
-  int64_t context = 0;                  // tokens of a session; 0: the model's, at most 32768
+  int64_t context = 0;  // tokens of a session; 0: the model's, at most 32768
   Limits limits;
   // Called while weights are read into memory, with bytes done and in all.
   std::function<void(int64_t, int64_t)> on_load;
@@ -42,24 +43,25 @@ struct Feed {
 
 class Engine {
  public:
-  // Throws Error when the file can't be read or isn't what it says, usage Error for options out of range.
+  // Throws Error when the file can't be read or isn't what it says, usage Error for options out of
+  // range.
   static std::unique_ptr<Engine> open(const EngineOptions& options);
   ~Engine();
 
   const ModelConfig& config() const;
   const Tokenizer& tokenizer() const;
-  const ChatSupport& chat() const;       // the control tokens, or why this model can't chat
+  const ChatSupport& chat() const;  // the control tokens, or why this model can't chat
   ChatProfile chat_profile() const;
-  int64_t context() const;               // tokens a session holds
+  int64_t context() const;  // tokens a session holds
   const Kernels& kernels() const;
   const Workers& workers() const;
-  int64_t weight_bytes() const;          // of all tensors in the file
+  int64_t weight_bytes() const;  // of all tensors in the file
   int64_t scratch_bytes() const;
 
   std::unique_ptr<Session> new_session();
 
-  // One step of several sessions, chunk_tokens() tokens at most in all. The logits [rows wanted, vocab], feed after
-  // feed, are valid until the next step.
+  // One step of several sessions, chunk_tokens() tokens at most in all. The logits [rows wanted,
+  // vocab], feed after feed, are valid until the next step.
   std::span<const float> step(std::span<const Feed> feeds, LogitRows wanted,
                               ForwardObserver* observer = nullptr);
   int32_t chunk_tokens() const;
@@ -85,9 +87,9 @@ class Session {
   // Forgets everything.
   void clear();
 
-  // Feeds `tokens` in chunks. The logits of the last token [vocab] are valid until the engine's next step; empty when
-  // `on_chunk` (tokens done, in all) returned false, which stops after that chunk. Throws Error when they don't fit
-  // the context; the session is unchanged then.
+  // Feeds `tokens` in chunks. The logits of the last token [vocab] are valid until the engine's
+  // next step; empty when `on_chunk` (tokens done, in all) returned false, which stops after that
+  // chunk. Throws Error when they don't fit the context; the session is unchanged then.
   std::span<const float> feed(std::span<const int32_t> tokens,
                               const std::function<bool(int64_t, int64_t)>& on_chunk = nullptr);
 

@@ -20,7 +20,8 @@ int64_t bytes_read(const StageClock& clock) {
   return bytes;
 }
 
-// The part of the prompt the session doesn't hold yet; at least one token, whose logits start the answer.
+// The part of the prompt the session doesn't hold yet; at least one token, whose logits start the
+// answer.
 std::span<const int32_t> rest_of_prompt(Session& session, std::span<const int32_t> prompt) {
   const std::vector<int32_t>& held = session.tokens();
   const bool is_beginning =

@@ -1,4 +1,5 @@
-// What this machine can do at best, measured in this process: the figures that stages are compared with.
+// What this machine can do at best, measured in this process: the figures that stages are compared
+// with.
 #pragma once
 
 #include "engine/engine.h"

@@ -111,7 +111,8 @@ void Sampler::cut_to_top_p_and_min_p() {
 int32_t Sampler::draw() {
   double total = 0;
   for (const Candidate& candidate : candidates_) total += candidate.weight;
-  // Written out rather than std::uniform_real_distribution: the same seed draws the same with any library.
+  // Written out rather than std::uniform_real_distribution: the same seed draws the same with any
+  // library.
   double target = static_cast<double>(random_() >> 11) * 0x1.0p-53 * total;
   for (const Candidate& candidate : candidates_) {
     target -= candidate.weight;

@@ -10,13 +10,14 @@
 namespace hearth {
 
 struct SamplingOptions {
-  float temperature = 1.0f;         // 0: the largest logit, always the same answer
-  int32_t top_k = 0;                // keep the k likeliest; 0: all
-  float top_p = 1.0f;               // keep the likeliest that together reach p
-  float min_p = 0.0f;               // keep those at least min_p times as likely as the likeliest
-  float repetition_penalty = 1.0f;  // divides positive logits of seen tokens, multiplies negative ones
-  float presence_penalty = 0.0f;    // subtracted once from the logit of a generated token
-  float frequency_penalty = 0.0f;   // subtracted for each time a token was generated
+  float temperature = 1.0f;  // 0: the largest logit, always the same answer
+  int32_t top_k = 0;         // keep the k likeliest; 0: all
+  float top_p = 1.0f;        // keep the likeliest that together reach p
+  float min_p = 0.0f;        // keep those at least min_p times as likely as the likeliest
+  float repetition_penalty =
+      1.0f;  // divides positive logits of seen tokens, multiplies negative ones
+  float presence_penalty = 0.0f;   // subtracted once from the logit of a generated token
+  float frequency_penalty = 0.0f;  // subtracted for each time a token was generated
   uint64_t seed = 0;
 
   // Throws a usage Error naming every value out of range.
@@ -27,7 +28,8 @@ class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options);
 
-  // The next token, given the tokens of the answer so far. Lower ids win ties; NaN logits never win.
+  // The next token, given the tokens of the answer so far. Lower ids win ties; NaN logits never
+  // win.
   int32_t sample(std::span<const float> logits, std::span<const int32_t> answer);
 
  private:

@@ -65,7 +65,8 @@ Activations::Activations(const ModelConfig& config, int64_t context, int threads
   thread_row = floats(static_cast<int64_t>(threads) * std::max(config.head_dim, config.index_dim));
   attention_out = ActivationBuffer(n, heads_width);
   group_rows = ints(n * config.output_groups);
-  grouped_out = ActivationBuffer(n, static_cast<int64_t>(config.output_groups) * config.output_rank);
+  grouped_out =
+      ActivationBuffer(n, static_cast<int64_t>(config.output_groups) * config.output_rank);
 
   router_scores = floats(n * config.experts);
   picks = ints(n * used);
@@ -79,7 +80,8 @@ Activations::Activations(const ModelConfig& config, int64_t context, int threads
   slot_rows = ints(n * used);
   out_rows = ints(n * used);
   expert_out = floats(n * (used + 1) * dim);
-  products.reserve(2 * std::max<int64_t>(std::min<int64_t>(config.experts, n * used), config.output_groups));
+  products.reserve(
+      2 * std::max<int64_t>(std::min<int64_t>(config.experts, n * used), config.output_groups));
 
   head_x = ActivationBuffer(n, dim);
   logits = floats(n * config.vocab);
@@ -87,14 +89,43 @@ Activations::Activations(const ModelConfig& config, int64_t context, int threads
 
 int64_t Activations::bytes() const {
   size_t total = 0;
-  for (const Buffer* buffer :
-       {&streams, &next_streams, &mixes, &coefficients, &plain_angles.cosines, &plain_angles.sines,
-        &plain_angles.minus_sines, &compressed_angles.cosines, &compressed_angles.sines,
-        &compressed_angles.minus_sines, &q, &kv, &entry_inputs, &index_inputs, &index_q,
-        &index_weights, &index_q_transposed, &index_weights_padded, &index_scores, &index_order,
-        &selected, &selected_count, &attended_rows, &attention_scores, &thread_row, &group_rows,
-        &router_scores, &picks, &pick_weights, &expert_gate, &expert_up, &shared_gate, &shared_up,
-        &slot_rows, &out_rows, &expert_out, &logits}) {
+  for (const Buffer* buffer : {&streams,
+                               &next_streams,
+                               &mixes,
+                               &coefficients,
+                               &plain_angles.cosines,
+                               &plain_angles.sines,
+                               &plain_angles.minus_sines,
+                               &compressed_angles.cosines,
+                               &compressed_angles.sines,
+                               &compressed_angles.minus_sines,
+                               &q,
+                               &kv,
+                               &entry_inputs,
+                               &index_inputs,
+                               &index_q,
+                               &index_weights,
+                               &index_q_transposed,
+                               &index_weights_padded,
+                               &index_scores,
+                               &index_order,
+                               &selected,
+                               &selected_count,
+                               &attended_rows,
+                               &attention_scores,
+                               &thread_row,
+                               &group_rows,
+                               &router_scores,
+                               &picks,
+                               &pick_weights,
+                               &expert_gate,
+                               &expert_up,
+                               &shared_gate,
+                               &shared_up,
+                               &slot_rows,
+                               &out_rows,
+                               &expert_out,
+                               &logits}) {
     total += buffer->bytes();
   }
   int64_t rows = 0;

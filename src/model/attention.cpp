@@ -1,5 +1,5 @@
-// Multi-query attention with one shared K = V row a token: low-rank queries, a window of raw rows, compressed
-// entries behind it, sinks, and grouped low-rank output.
+// Multi-query attention with one shared K = V row a token: low-rank queries, a window of raw rows,
+// compressed entries behind it, sinks, and grouped low-rank output.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -20,15 +20,17 @@ const RopeAngles& angles_of(const Step& step, int32_t layer) {
 void rotate(const Step& step, const RopeAngles& angles, int64_t row, float* x, int32_t heads,
             int32_t dim, bool inverse = false) {
   const int64_t at = row * (step.config.rope_dim / 2);
-  step.compute.kernels.rope({.x = x,
-                             .heads = heads,
-                             .dim = dim,
-                             .rope_dim = step.config.rope_dim,
-                             .cosines = angles.cosines.as<float>() + at,
-                             .sines = (inverse ? angles.minus_sines : angles.sines).as<float>() + at});
+  step.compute.kernels.rope(
+      {.x = x,
+       .heads = heads,
+       .dim = dim,
+       .rope_dim = step.config.rope_dim,
+       .cosines = angles.cosines.as<float>() + at,
+       .sines = (inverse ? angles.minus_sines : angles.sines).as<float>() + at});
 }
 
-// Everything that reads the sub-layer's input: query and KV down-projections, compressors, index weights.
+// Everything that reads the sub-layer's input: query and KV down-projections, compressors, index
+// weights.
 void project_input(Step& step, int32_t layer, const AttentionWeights& weights) {
   Activations& act = step.act;
   ActivationRows& x = act.x.rows();
@@ -45,9 +47,8 @@ void project_input(Step& step, int32_t layer, const AttentionWeights& weights) {
   {
     StageTotals& totals = step.compute.clock[Stage::kAttentionProjections];
     const StageTimer timer(totals);
-    const std::array products = {
-        product(weights.q_a, act.q_low.values(), step.config.q_rank),
-        product(weights.kv, act.kv.as<float>(), step.config.head_dim)};
+    const std::array products = {product(weights.q_a, act.q_low.values(), step.config.q_rank),
+                                 product(weights.kv, act.kv.as<float>(), step.config.head_dim)};
     multiply(step.compute, totals, products);
   }
   if (kind_of(step, layer) == LayerKind::kWindow) return;
@@ -56,8 +57,8 @@ void project_input(Step& step, int32_t layer, const AttentionWeights& weights) {
   multiply(step.compute, totals, compressor(weights.compressor, act.entry_inputs.as<float>()));
   if (kind_of(step, layer) != LayerKind::kCsa) return;
   multiply(step.compute, totals, compressor(weights.indexer.keys, act.index_inputs.as<float>()));
-  const Product head_mix = product(weights.indexer.head_mix, act.index_weights.as<float>(),
-                                   step.config.index_heads);
+  const Product head_mix =
+      product(weights.indexer.head_mix, act.index_weights.as<float>(), step.config.index_heads);
   multiply(step.compute, totals, {&head_mix, 1});
 }
 
@@ -78,7 +79,8 @@ void store_window_rows(Step& step, int32_t layer, const AttentionWeights& weight
   });
 }
 
-// q = RoPE(rms(Wq_b RMSNorm(Wq_a x))) per head; in CSA layers the index heads from the same low-rank query.
+// q = RoPE(rms(Wq_b RMSNorm(Wq_a x))) per head; in CSA layers the index heads from the same
+// low-rank query.
 void project_queries(Step& step, int32_t layer, const AttentionWeights& weights) {
   const ModelConfig& config = step.config;
   const Kernels& kernels = step.compute.kernels;
@@ -101,7 +103,11 @@ void project_queries(Step& step, int32_t layer, const AttentionWeights& weights)
   const bool indexed = kind_of(step, layer) == LayerKind::kCsa;
   if (indexed) {
     round_rows_for(step.compute, weights.indexer.query.type, q_low, n);
-    products[count++] = {weights.indexer.query, &q_low, nullptr, n, act.index_q.as<float>(),
+    products[count++] = {weights.indexer.query,
+                         &q_low,
+                         nullptr,
+                         n,
+                         act.index_q.as<float>(),
                          static_cast<int64_t>(config.index_heads) * config.index_dim};
   }
   multiply(step.compute, totals, std::span(products).first(count));
@@ -124,7 +130,8 @@ int32_t gather_rows(const Step& step, int32_t layer, int32_t row, const void** r
   const BatchRow& at = step.batch.rows[row];
   const LayerCache& cache = at.cache->layer(layer);
   int32_t n = 0;
-  for (int64_t p = std::max<int64_t>(0, at.position - step.config.window + 1); p <= at.position; ++p) {
+  for (int64_t p = std::max<int64_t>(0, at.position - step.config.window + 1); p <= at.position;
+       ++p) {
     rows[n++] = at.cache->window_row(cache, p);
   }
   switch (kind_of(step, layer)) {
@@ -146,7 +153,8 @@ int32_t gather_rows(const Step& step, int32_t layer, int32_t row, const void** r
   return n;
 }
 
-// Heads one worker takes: all of them when there are many rows, fewer when the rows alone don't fill the workers.
+// Heads one worker takes: all of them when there are many rows, fewer when the rows alone don't
+// fill the workers.
 int32_t head_grain(const Step& step) {
   constexpr int32_t kHeadTile = 4;  // of the kernel
   const int32_t pieces = 4 * step.compute.workers.threads() / step.batch.n();
@@ -180,13 +188,15 @@ void attend(Step& step, int32_t layer, const AttentionWeights& weights) {
                .head_end = std::min(head + grain, config.heads),
                .sinks = weights.sinks.data(),
                .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
-               .scores = act.attention_scores.as<float>() + thread * config.heads * act.attended_max,
+               .scores =
+                   act.attention_scores.as<float>() + thread * config.heads * act.attended_max,
                .out = out + row * q_width});
         }
       });
 }
 
-// Outputs lose their rotation: K = V rows carry their own position's, the query's is taken out here.
+// Outputs lose their rotation: K = V rows carry their own position's, the query's is taken out
+// here.
 void unrotate_outputs(Step& step, int32_t layer) {
   const StageTimer timer(step.compute.clock[Stage::kAttention]);
   const ModelConfig& config = step.config;
@@ -231,14 +241,16 @@ void project_output(Step& step, const AttentionWeights& weights) {
   act.products.clear();
   for (int32_t g = 0; g < groups; ++g) {
     for (int32_t i = 0; i < n; ++i) group_rows[g * n + i] = i * groups + g;
-    act.products.push_back({expert_slice(weights.output_a, groups, g), &by_group, group_rows + g * n,
-                            n, act.grouped_out.values() + g * config.output_rank, grouped_width});
+    act.products.push_back({expert_slice(weights.output_a, groups, g), &by_group,
+                            group_rows + g * n, n,
+                            act.grouped_out.values() + g * config.output_rank, grouped_width});
   }
   multiply(step.compute, totals, act.products);
 
   ActivationRows& grouped = act.grouped_out.fresh();
   round_rows_for(step.compute, weights.output_b.type, grouped, n);
-  const Product output{weights.output_b, &grouped, nullptr, n, act.output_row(0), act.streams_stride};
+  const Product output{weights.output_b,  &grouped,          nullptr, n,
+                       act.output_row(0), act.streams_stride};
   multiply(step.compute, totals, {&output, 1});
 }
 

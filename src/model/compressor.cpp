@@ -1,5 +1,6 @@
-// Compressed cache entries: windows of 4 (overlapping, CSA and the indexer) or 128 (HCA) tokens become one row.
-// Entries that a chunk completes are independent of each other; what they need from earlier calls is carried.
+// Compressed cache entries: windows of 4 (overlapping, CSA and the indexer) or 128 (HCA) tokens
+// become one row. Entries that a chunk completes are independent of each other; what they need from
+// earlier calls is carried.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -78,16 +79,16 @@ void carry_tokens(const Run& run) {
 
 }  // namespace
 
-void append_entries(Step& step, int32_t layer, const CompressorWeights& weights, const float* inputs,
-                    CompressedCache LayerCache::*which) {
+void append_entries(Step& step, int32_t layer, const CompressorWeights& weights,
+                    const float* inputs, CompressedCache LayerCache::*which) {
   const int64_t row_floats = std::max(step.config.head_dim, step.config.index_dim);
   for (size_t s = 0; s < step.batch.segments.size(); ++s) {
     const Segment& segment = step.batch.segments[s];
     const CompressedCache& cache = segment.cache->layer(layer).*which;
     const int64_t first = segment.cache->position;
-    const Run run{step, weights, cache,
-                  inputs + static_cast<int64_t>(step.batch.first_rows[s]) * 2 * cache.lanes, first,
-                  first + std::ssize(segment.tokens)};
+    const Run run{step,  weights,
+                  cache, inputs + static_cast<int64_t>(step.batch.first_rows[s]) * 2 * cache.lanes,
+                  first, first + std::ssize(segment.tokens)};
     const int64_t first_entry = run.first / cache.ratio;
     step.compute.workers.for_range(
         run.end / cache.ratio - first_entry, 1, [&](int64_t begin, int64_t end, int thread) {

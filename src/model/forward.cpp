@@ -54,14 +54,16 @@ class Forward::Pass {
     take_batch(segments);
     Step step{config_, limits_, rope_compressed_, compute_, act_, batch_};
     embed();
-    if (observer != nullptr) observer->streams(-1, act_.streams_row(0), act_.streams_stride, batch_.n());
+    if (observer != nullptr)
+      observer->streams(-1, act_.streams_row(0), act_.streams_stride, batch_.n());
     for (int32_t layer = 0; layer < config_.layers; ++layer) {
       run_layer(step, layer);
       if (observer == nullptr) continue;
       observer->picks(layer, act_.picks.as<int32_t>(), batch_.n());
       observer->streams(layer, act_.streams_row(0), act_.streams_stride, batch_.n());
     }
-    for (const Segment& segment : batch_.segments) segment.cache->position += std::ssize(segment.tokens);
+    for (const Segment& segment : batch_.segments)
+      segment.cache->position += std::ssize(segment.tokens);
     return wanted == LogitRows::kNone ? std::span<const float>() : head(step, wanted);
   }
 
@@ -77,7 +79,8 @@ class Forward::Pass {
     for (const Segment& segment : segments) {
       const int64_t first = segment.cache->position;
       HEARTH_CHECK(!segment.tokens.empty());
-      HEARTH_CHECK(first + std::ssize(segment.tokens) <= std::min(segment.cache->context(), context_));
+      HEARTH_CHECK(first + std::ssize(segment.tokens) <=
+                   std::min(segment.cache->context(), context_));
       batch_.first_rows.push_back(batch_.n());
       for (int64_t i = 0; i < std::ssize(segment.tokens); ++i) {
         HEARTH_CHECK(segment.tokens[i] >= 0 && segment.tokens[i] < config_.vocab);
@@ -87,7 +90,8 @@ class Forward::Pass {
     HEARTH_CHECK(batch_.n() > 0 && batch_.n() <= limits_.chunk_tokens);
   }
 
-  // Every stream of a row starts as the token's embedding; the row's rotations follow from its position.
+  // Every stream of a row starts as the token's embedding; the row's rotations follow from its
+  // position.
   void embed() {
     const StageTimer timer(compute_.clock[Stage::kEmbedding]);
     const Matrix& table = weights_.embedding;

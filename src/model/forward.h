@@ -1,7 +1,8 @@
-// The forward pass: rows of tokens in, logits out. Reads like the paper: embed, then per layer hyper-connection,
-// attention, hyper-connection, experts; then the head.
+// The forward pass: rows of tokens in, logits out. Reads like the paper: embed, then per layer
+// hyper-connection, attention, hyper-connection, experts; then the head.
 //
-// One thread owns a Forward; it uses the workers inside each step. After construction nothing is allocated.
+// One thread owns a Forward; it uses the workers inside each step. After construction nothing is
+// allocated.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,8 @@ enum class LogitRows { kNone, kLast, kAll };  // of each segment
 class ForwardObserver {
  public:
   virtual ~ForwardObserver() = default;
-  // After the embedding (layer -1) and after each block: h [n, streams, dim], rows `stride` floats apart.
+  // After the embedding (layer -1) and after each block: h [n, streams, dim], rows `stride` floats
+  // apart.
   virtual void streams(int32_t layer, const float* h, int64_t stride, int64_t n) = 0;
   // picks [n, experts_used], best first.
   virtual void picks(int32_t layer, const int32_t* picks, int64_t n) = 0;
@@ -45,9 +47,10 @@ class Forward {
 
   int32_t chunk_tokens() const;
 
-  // Runs one to chunk_tokens() tokens in all, of distinct sequences, and advances their caches. A row's result does
-  // not depend on the other rows. The logits [rows wanted, vocab], segment after segment, are valid until the
-  // next call. Each segment must fit its cache's context, and tokens be below the vocabulary size.
+  // Runs one to chunk_tokens() tokens in all, of distinct sequences, and advances their caches. A
+  // row's result does not depend on the other rows. The logits [rows wanted, vocab], segment after
+  // segment, are valid until the next call. Each segment must fit its cache's context, and tokens
+  // be below the vocabulary size.
   std::span<const float> run(std::span<const Segment> segments, LogitRows wanted,
                              ForwardObserver* observer = nullptr);
 

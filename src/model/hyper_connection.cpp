@@ -1,5 +1,5 @@
-// Manifold-constrained hyper-connections: every sub-layer reads a mix of the residual streams and writes back
-// through a doubly stochastic matrix (Sinkhorn-Knopp).
+// Manifold-constrained hyper-connections: every sub-layer reads a mix of the residual streams and
+// writes back through a doubly stochastic matrix (Sinkhorn-Knopp).
 #include <algorithm>
 #include <cmath>
 
@@ -40,11 +40,14 @@ void softmax_rows(float* c, int32_t n, float eps) {
   }
 }
 
-// One row's mixes [(2 + N) N] to its coefficients: pre [N], then for each new stream k: C[0 .. N-1, k], post[k].
+// One row's mixes [(2 + N) N] to its coefficients: pre [N], then for each new stream k: C[0 .. N-1,
+// k], post[k].
 void coefficients_of_row(const ModelConfig& config, const HyperWeights& weights, const float* mixes,
                          float* out) {
   const int32_t n = config.streams;
-  auto mix = [&](int32_t i, int32_t part) { return mixes[i] * weights.scale[part] + weights.base[i]; };
+  auto mix = [&](int32_t i, int32_t part) {
+    return mixes[i] * weights.scale[part] + weights.base[i];
+  };
   float* c = out + n;  // [n, n] while it is balanced, spread out below
   for (int32_t i = 0; i < n; ++i) out[i] = sigmoid(mix(i, 0)) + config.hyper_eps;
   for (int32_t i = 0; i < n * n; ++i) c[i] = mix(2 * n + i, 2);
@@ -77,8 +80,8 @@ void project_streams(Step& step, StageTotals& totals, const HyperWeights& weight
   norm_streams(step);
   ActivationRows& normed = step.act.streams_normed.rows();
   round_rows_for(step.compute, weights.fn.type, normed, step.batch.n());
-  const Product product{weights.fn, &normed, nullptr, step.batch.n(), step.act.mixes.as<float>(),
-                        weights.fn.rows};
+  const Product product{
+      weights.fn, &normed, nullptr, step.batch.n(), step.act.mixes.as<float>(), weights.fn.rows};
   multiply(step.compute, totals, {&product, 1});
 }
 
@@ -99,8 +102,7 @@ void enter_hyper_connection(Step& step, const HyperWeights& weights, const Vecto
   float* x = step.act.x.fresh().values;
   step.compute.workers.for_range(step.batch.n(), 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
-      float* coefficients =
-          step.act.coefficients.as<float>() + row * step.act.coefficients_stride;
+      float* coefficients = step.act.coefficients.as<float>() + row * step.act.coefficients_stride;
       coefficients_of_row(step.config, weights, step.act.mixes.as<float>() + row * weights.fn.rows,
                           coefficients);
       mix_streams(step, static_cast<int32_t>(row), coefficients, norm, x + row * step.config.dim);

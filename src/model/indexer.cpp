@@ -1,4 +1,5 @@
-// The indexer of CSA layers: scores every compressed entry with small heads and keeps the best top_k a query.
+// The indexer of CSA layers: scores every compressed entry with small heads and keeps the best
+// top_k a query.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -26,7 +27,8 @@ void prepare_row(Step& step, int32_t row, int32_t slot) {
   const int32_t heads = config.index_heads, dim = config.index_dim, lanes = act.index_lanes;
   const float* q = act.index_q.as<float>() + static_cast<int64_t>(row) * heads * dim;
   const float* weights = act.index_weights.as<float>() + static_cast<int64_t>(row) * heads;
-  float* q_transposed = act.index_q_transposed.as<float>() + static_cast<int64_t>(slot) * dim * lanes;
+  float* q_transposed =
+      act.index_q_transposed.as<float>() + static_cast<int64_t>(slot) * dim * lanes;
   float* padded = act.index_weights_padded.as<float>() + static_cast<int64_t>(slot) * lanes;
 
   const float scale = 1.0f / std::sqrt(static_cast<float>(heads) * static_cast<float>(dim));
@@ -67,17 +69,20 @@ bool is_cut_in_a_tie(const float* scores, const int32_t* order, int32_t top_k, i
   return std::any_of(order + top_k, order + n, [&](int32_t e) { return scores[e] == least; });
 }
 
-// The top_k best of `visible` scores, in ascending order of entries. A tie at the cut falls as in the golden outputs,
-// whose program ranks the whole context with entries still to come at minus infinity. With the 64 index heads of the
-// released models no tie is to be expected: it takes entries that no head matches, which score exactly 0.
+// The top_k best of `visible` scores, in ascending order of entries. A tie at the cut falls as in
+// the golden outputs, whose program ranks the whole context with entries still to come at minus
+// infinity. With the 64 index heads of the released models no tie is to be expected: it takes
+// entries that no head matches, which score exactly 0.
 void keep_best(Step& step, int32_t row, int32_t slot, int64_t visible, int thread) {
   const int32_t top_k = step.config.index_top_k;
   Activations& act = step.act;
   float* scores = act.index_scores.as<float>() + slot * act.entries_max;
   int32_t* order = act.index_order.as<int32_t>() + thread * act.entries_max;
-  // Broken weights can make scores that don't compare: they lose to all others, but to no entry still to come.
+  // Broken weights can make scores that don't compare: they lose to all others, but to no entry
+  // still to come.
   constexpr float kLowest = std::numeric_limits<float>::lowest();
-  std::replace_if(scores, scores + visible, [](float s) { return !(s >= kLowest); }, kLowest);
+  std::replace_if(
+      scores, scores + visible, [](float s) { return !(s >= kLowest); }, kLowest);
   partition_best(scores, order, top_k, visible);
   if (is_cut_in_a_tie(scores, order, top_k, visible)) {
     std::fill(scores + visible, scores + act.entries_max, -std::numeric_limits<float>::infinity());
@@ -134,8 +139,8 @@ void select_entries(Step& step, int32_t layer) {
     const int64_t visible = visible_entries(step.batch.rows[row].position);
     counts[row] = static_cast<int32_t>(std::min<int64_t>(visible, top_k));
     if (visible > top_k) {
-      totals.bytes += visible * step.config.index_dim *
-                      kv_value_bytes(step.batch.rows[row].cache->type());
+      totals.bytes +=
+          visible * step.config.index_dim * kv_value_bytes(step.batch.rows[row].cache->type());
       totals.flops += 2 * visible * step.config.index_dim * step.config.index_heads;
       continue;
     }

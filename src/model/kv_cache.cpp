@@ -23,7 +23,8 @@ KvCache::KvCache(const ModelConfig& config, KvType type, int64_t context, const 
     : type_(type), context_(context), window_row_bytes_(config.head_dim * kv_value_bytes(type)) {
   for (const LayerKind kind : config.kinds) {
     LayerCache layer;
-    // A chunk's rows are written before its first query reads, so the ring holds a window and a chunk.
+    // A chunk's rows are written before its first query reads, so the ring holds a window and a
+    // chunk.
     layer.window_slots = config.window + limits.chunk_tokens;
     layer.window = Buffer(static_cast<size_t>(layer.window_slots * window_row_bytes_));
     if (kind != LayerKind::kWindow) {

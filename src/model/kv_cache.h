@@ -1,6 +1,6 @@
-// What one sequence remembers: per layer a ring of raw rows, the compressed rows that grow with the context, and
-// the unfinished windows the compressors carry between calls. Sized once from the context; memory is committed
-// by the operating system as rows are written.
+// What one sequence remembers: per layer a ring of raw rows, the compressed rows that grow with the
+// context, and the unfinished windows the compressors carry between calls. Sized once from the
+// context; memory is committed by the operating system as rows are written.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +17,14 @@ int64_t kv_value_bytes(KvType type);
 
 // The compressed rows of one compressor and its carried state.
 struct CompressedCache {
-  int32_t ratio = 0;       // tokens an entry covers
-  int32_t width = 0;       // values a row
-  int32_t lanes = 0;       // values a projected token has: width, or 2 width where windows overlap
-  int32_t carry_slots = 0; // tokens the carry holds: the window, and the one before where windows overlap
-  Buffer rows;             // [capacity, width] of the cache's KvType
-  Buffer carry;            // [carry_slots, 2, lanes] float32: value and gate of token t in slot t mod carry_slots
+  int32_t ratio = 0;  // tokens an entry covers
+  int32_t width = 0;  // values a row
+  int32_t lanes = 0;  // values a projected token has: width, or 2 width where windows overlap
+  int32_t carry_slots =
+      0;         // tokens the carry holds: the window, and the one before where windows overlap
+  Buffer rows;   // [capacity, width] of the cache's KvType
+  Buffer carry;  // [carry_slots, 2, lanes] float32: value and gate of token t in slot t mod
+                 // carry_slots
 
   const unsigned char* row(int64_t entry, KvType type) const {
     return rows.data() + entry * width * kv_value_bytes(type);
@@ -53,7 +55,8 @@ class KvCache {
     return cache.window.data() + token_position % cache.window_slots * window_row_bytes_;
   }
 
-  int64_t position = 0;  // tokens seen; 0 forgets everything, since rows are written before they are read
+  int64_t position =
+      0;  // tokens seen; 0 forgets everything, since rows are written before they are read
 
  private:
   KvType type_;

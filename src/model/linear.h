@@ -15,13 +15,13 @@ namespace hearth {
 // Activation rows as float32, and rounded to 8 bits once a block format asks for them.
 // Views share the memory of the rows they were cut from.
 struct ActivationRows {
-  float* values = nullptr;   // [n, width]
+  float* values = nullptr;  // [n, width]
   QuantizedRows rounded{};
   int64_t width = 0;
-  bool is_rounded = false;   // whether `rounded` holds the present values
+  bool is_rounded = false;  // whether `rounded` holds the present values
 
-  // The rows that start at float offset `offset`, read as rows of `new_width`. They stay rounded where both are
-  // multiples of 32.
+  // The rows that start at float offset `offset`, read as rows of `new_width`. They stay rounded
+  // where both are multiples of 32.
   ActivationRows view(int64_t offset, int64_t new_width) const;
 };
 
@@ -47,7 +47,7 @@ struct Product {
   const ActivationRows* x;
   const int32_t* x_rows;  // [n], or null for rows 0 .. n-1
   int64_t n;
-  float* y;               // [.., y_stride]
+  float* y;  // [.., y_stride]
   int64_t y_stride;
   const int32_t* y_rows = nullptr;  // as x_rows
 };
@@ -59,7 +59,8 @@ struct ProductPiece {
   int64_t row_end;
 };
 
-// What the steps of the model compute with; everything but the kernels belongs to the thread that runs the model.
+// What the steps of the model compute with; everything but the kernels belongs to the thread that
+// runs the model.
 struct Compute {
   const Kernels& kernels;
   const Workers& workers;
@@ -70,8 +71,8 @@ struct Compute {
 // Rounds the first `n` rows, if they aren't yet and a matrix of `type` reads them so.
 void round_rows_for(const Compute& compute, TensorType type, ActivationRows& x, int64_t n);
 
-// Runs all products as one loop over the workers and counts what they read and compute. Rows that block formats
-// read must have been rounded.
+// Runs all products as one loop over the workers and counts what they read and compute. Rows that
+// block formats read must have been rounded.
 void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products);
 
 }  // namespace hearth

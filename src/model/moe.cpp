@@ -1,5 +1,5 @@
-// The experts: every routed group and the shared expert, summed per token in routing order, so that a token's
-// result does not depend on how tokens were grouped or where weights lay.
+// The experts: every routed group and the shared expert, summed per token in routing order, so that
+// a token's result does not depend on how tokens were grouped or where weights lay.
 #include <array>
 
 #include "model/step.h"
@@ -36,8 +36,9 @@ void shared_expert(Step& step, const ExpertWeights& weights, float clamp) {
   activate(step, act.shared_gate, act.shared_up, clamp, n, hidden);
   round_rows_for(step.compute, weights.down.type, hidden, n);
   const int64_t out_stride = (config.experts_used + 1) * act.dim;
-  const Product output{weights.down, &hidden, nullptr, n,
-                       act.expert_out.as<float>() + config.experts_used * act.dim, out_stride};
+  const Product output{
+      weights.down, &hidden, nullptr, n, act.expert_out.as<float>() + config.experts_used * act.dim,
+      out_stride};
   multiply(step.compute, totals, {&output, 1});
 }
 
@@ -75,7 +76,8 @@ void routed_experts(Step& step, int32_t layer, float clamp, ExpertStore& store) 
     for (int32_t i = 0; i < group.n; ++i) {
       const int32_t slot = group.first_slot + i;
       slot_rows[slot] = slot;
-      out_rows[slot] = group.picks[i] + group.picks[i] / used;  // past the shared expert of earlier rows
+      out_rows[slot] =
+          group.picks[i] + group.picks[i] / used;  // past the shared expert of earlier rows
     }
     act.products.push_back({group.weights.down, &hidden, slot_rows + group.first_slot, group.n,
                             act.expert_out.as<float>(), act.dim, out_rows + group.first_slot});
@@ -89,9 +91,10 @@ void sum_experts(Step& step) {
   const int32_t outputs = step.config.experts_used + 1;
   step.compute.workers.for_range(step.batch.n(), 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
-      step.compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim, act.dim,
-                                        act.pick_weights.as<float>() + row * outputs, outputs,
-                                        act.dim, act.output_row(static_cast<int32_t>(row)));
+      step.compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim,
+                                        act.dim, act.pick_weights.as<float>() + row * outputs,
+                                        outputs, act.dim,
+                                        act.output_row(static_cast<int32_t>(row)));
     }
   });
 }

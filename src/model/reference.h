@@ -1,5 +1,5 @@
-// The whole model in plain loops: float32 throughout, one token's maths after another, no kernel, no cache of
-// compressed rows. Slow and obvious: it is what the tests compare the real model with.
+// The whole model in plain loops: float32 throughout, one token's maths after another, no kernel,
+// no cache of compressed rows. Slow and obvious: it is what the tests compare the real model with.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,8 @@
 namespace hearth {
 
 struct ReferenceOutput {
-  std::vector<std::vector<float>> hidden;   // [layers + 1][tokens * streams * dim]: after the embedding and each block
+  std::vector<std::vector<float>>
+      hidden;  // [layers + 1][tokens * streams * dim]: after the embedding and each block
   std::vector<std::vector<int32_t>> picks;  // [layers][tokens * experts_used]
   std::vector<float> logits;                // [tokens * vocab]
 };

@@ -7,8 +7,8 @@
 namespace hearth {
 namespace {
 
-// YaRN (Peng et al. 2023, "NTK-by-parts"): 0 where a pair turns often enough over the original context to be kept,
-// 1 where its frequency is divided by the factor, linear between.
+// YaRN (Peng et al. 2023, "NTK-by-parts"): 0 where a pair turns often enough over the original
+// context to be kept, 1 where its frequency is divided by the factor, linear between.
 double yarn_ramp(const RopeScaling& scaling, int32_t rope_dim, int32_t pair) {
   auto correction = [&](double rotations) {
     return rope_dim * std::log(scaling.original_context / (2 * std::numbers::pi * rotations)) /

@@ -1,4 +1,5 @@
-// Which experts a token goes to: by a table of token ids in the first layers, by learned scores in the others.
+// Which experts a token goes to: by a table of token ids in the first layers, by learned scores in
+// the others.
 #include <algorithm>
 #include <cmath>
 
@@ -8,9 +9,7 @@ namespace hearth {
 namespace {
 
 // sqrt(softplus(x)), softplus(x) = log(1 + e^x) without overflow.
-float score(float x) {
-  return std::sqrt(x > 20 ? x : std::log1p(std::exp(x)));
-}
+float score(float x) { return std::sqrt(x > 20 ? x : std::log1p(std::exp(x))); }
 
 // The `used` experts with the largest score + bias, best first; the lower index wins a tie.
 void pick_best(const float* scores, const Vector& bias, int32_t experts, int32_t used,
@@ -48,7 +47,8 @@ void route(Step& step, int32_t layer, const MoeWeights& weights) {
 
   ActivationRows& x = act.x.rows();
   round_rows_for(step.compute, weights.router.type, x, n);
-  const Product product{weights.router, &x, nullptr, n, act.router_scores.as<float>(), config.experts};
+  const Product product{weights.router, &x, nullptr, n, act.router_scores.as<float>(),
+                        config.experts};
   multiply(step.compute, totals, {&product, 1});
 
   step.compute.workers.for_range(n, 8, [&](int64_t begin, int64_t end, int) {

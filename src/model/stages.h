@@ -1,4 +1,5 @@
-// Where the time of a forward pass goes: named stages with the bytes they read and the arithmetic they do.
+// Where the time of a forward pass goes: named stages with the bytes they read and the arithmetic
+// they do.
 #pragma once
 
 #include <array>
@@ -24,8 +25,8 @@ const char* stage_name(Stage stage);
 
 struct StageTotals {
   double seconds = 0;
-  int64_t bytes = 0;   // weights and cache rows read
-  int64_t flops = 0;   // multiply-adds count twice
+  int64_t bytes = 0;  // weights and cache rows read
+  int64_t flops = 0;  // multiply-adds count twice
 };
 
 // Totals since the last clear. Written by the thread that runs the model.

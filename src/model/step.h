@@ -38,7 +38,8 @@ struct RopeAngles {
   Buffer minus_sines;
 };
 
-// Scratch memory, sized for the largest chunk and the longest context. Shapes hold for a batch of n rows.
+// Scratch memory, sized for the largest chunk and the longest context. Shapes hold for a batch of n
+// rows.
 struct Activations {
   Activations(const ModelConfig& config, int64_t context, int threads, const Limits& limits);
   int64_t bytes() const;
@@ -48,15 +49,16 @@ struct Activations {
   float* output_row(int32_t row) const { return streams_row(row) + streams_stride - dim; }
 
   int64_t dim;
-  int64_t streams_stride;          // (streams + 1) * dim
-  Buffer streams;                  // [n, streams + 1, dim]: the state between blocks, then the sub-layer's output
-  Buffer next_streams;             // the same, written while `streams` is read
-  ActivationBuffer streams_normed; // [n, streams * dim]
-  Buffer mixes;                    // [n, (2 + streams) streams]
-  int64_t coefficients_stride;     // streams + streams (streams + 1)
-  Buffer coefficients;             // [n, ..]: pre [streams], then per new stream its weights of the old ones and of the output
+  int64_t streams_stride;  // (streams + 1) * dim
+  Buffer streams;  // [n, streams + 1, dim]: the state between blocks, then the sub-layer's output
+  Buffer next_streams;              // the same, written while `streams` is read
+  ActivationBuffer streams_normed;  // [n, streams * dim]
+  Buffer mixes;                     // [n, (2 + streams) streams]
+  int64_t coefficients_stride;      // streams + streams (streams + 1)
+  Buffer coefficients;  // [n, ..]: pre [streams], then per new stream its weights of the old ones
+                        // and of the output
 
-  ActivationBuffer x;              // [n, dim]: the normed input of a sub-layer
+  ActivationBuffer x;  // [n, dim]: the normed input of a sub-layer
 
   RopeAngles plain_angles, compressed_angles;
   ActivationBuffer q_low;          // [n, q_rank]
@@ -79,25 +81,26 @@ struct Activations {
   Buffer attention_scores;         // [threads, heads, attended_max]
   Buffer thread_row;               // [threads, max(head_dim, index_dim)]
   ActivationBuffer attention_out;  // [n, heads * head_dim]
-  Buffer group_rows;               // [groups, n] int32: the rows of each group in attention_out cut into groups
-  ActivationBuffer grouped_out;    // [n, groups * output_rank]
+  Buffer group_rows;  // [groups, n] int32: the rows of each group in attention_out cut into groups
+  ActivationBuffer grouped_out;  // [n, groups * output_rank]
 
-  Buffer router_scores;            // [n, experts]
-  Buffer picks;                    // [n, experts_used] int32
-  Buffer pick_weights;             // [n, experts_used + 1]: the last one is the shared expert's
-  Buffer expert_gate;              // [slots, expert_dim]; slots = n * experts_used
+  Buffer router_scores;  // [n, experts]
+  Buffer picks;          // [n, experts_used] int32
+  Buffer pick_weights;   // [n, experts_used + 1]: the last one is the shared expert's
+  Buffer expert_gate;    // [slots, expert_dim]; slots = n * experts_used
   Buffer expert_up;
   ActivationBuffer expert_hidden;  // [slots, expert_dim]
   Buffer shared_gate;              // [n, shared_dim]
   Buffer shared_up;
   ActivationBuffer shared_hidden;  // [n, shared_dim]
   Buffer slot_rows;                // [slots] int32: each slot's row of expert_hidden
-  Buffer out_rows;                 // [slots] int32: each slot's row of expert_out, seen as rows of dim
-  Buffer expert_out;               // [n, experts_used + 1, dim]: outputs in routing order, then the shared expert's
-  std::vector<Product> products;   // one loop's, of all experts or groups
+  Buffer out_rows;  // [slots] int32: each slot's row of expert_out, seen as rows of dim
+  Buffer
+      expert_out;  // [n, experts_used + 1, dim]: outputs in routing order, then the shared expert's
+  std::vector<Product> products;  // one loop's, of all experts or groups
 
-  ActivationBuffer head_x;         // [n, dim]
-  Buffer logits;                   // [n, vocab]
+  ActivationBuffer head_x;  // [n, dim]
+  Buffer logits;            // [n, vocab]
 };
 
 struct Step {
@@ -119,8 +122,8 @@ void mix_head_streams(Step& step, const HyperWeights& weights, const Vector& nor
 
 void attention(Step& step, int32_t layer, const AttentionWeights& weights);
 // Projected rows in `inputs` [n, 2, lanes] to new entries of the caches `pick(layer cache)` names.
-void append_entries(Step& step, int32_t layer, const CompressorWeights& weights, const float* inputs,
-                    CompressedCache LayerCache::*which);
+void append_entries(Step& step, int32_t layer, const CompressorWeights& weights,
+                    const float* inputs, CompressedCache LayerCache::*which);
 // Fills act.selected from act.index_q and act.index_weights.
 void select_entries(Step& step, int32_t layer);
 

@@ -1,4 +1,5 @@
-// The program from outside: results on standard output, one clear message for bad input, exit codes.
+// The program from outside: results on standard output, one clear message for bad input, exit
+// codes.
 #include "cli/program.h"
 
 #include <doctest/doctest.h>
@@ -19,7 +20,8 @@ namespace hearth::test {
 
 Ran run_hearth(const std::vector<std::string>& arguments, const std::string& input) {
   const TemporaryFolder folder;
-  const std::string in = folder.path() / "in", out = folder.path() / "out", err = folder.path() / "err";
+  const std::string in = folder.path() / "in", out = folder.path() / "out",
+                    err = folder.path() / "err";
   std::ofstream(in, std::ios::binary) << input;
   const std::string program = binary();
   std::vector<char*> argv = {const_cast<char*>(program.c_str())};
@@ -53,7 +55,8 @@ TEST_CASE("run recites and stops; the answer alone is on standard output") {
 }
 
 TEST_CASE("run --json is one document, the same in every run; thinking stands apart") {
-  const std::vector<std::string> arguments = {"run", "-p", "Recite Psalms 23:1.", "--seed", "3", "--think", "on", "--json"};
+  const std::vector<std::string> arguments = {
+      "run", "-p", "Recite Psalms 23:1.", "--seed", "3", "--think", "on", "--json"};
   const json first = json::parse(run_hearth(arguments).out);
   const json second = json::parse(run_hearth(arguments).out);
   CHECK(first["text"] == second["text"]);
@@ -65,13 +68,17 @@ TEST_CASE("run --json is one document, the same in every run; thinking stands ap
 }
 
 TEST_CASE("run: token limit, stop strings, raw continuation") {
-  const json limited = json::parse(run_hearth({"run", "-p", "Recite Psalms 23:1.", "--temp", "0", "-n", "3", "--json"}).out);
+  const json limited = json::parse(
+      run_hearth({"run", "-p", "Recite Psalms 23:1.", "--temp", "0", "-n", "3", "--json"}).out);
   CHECK(limited["tokens"] == 3);
   CHECK(limited["stop_reason"] == "length");
-  const json stopped = json::parse(run_hearth({"run", "-p", "Recite Psalms 23:1.", "--temp", "0", "--stop", "herd;", "--json"}).out);
+  const json stopped = json::parse(
+      run_hearth({"run", "-p", "Recite Psalms 23:1.", "--temp", "0", "--stop", "herd;", "--json"})
+          .out);
   CHECK(stopped["text"] == "The LORD is my shep");
   CHECK(stopped["stop_reason"] == "stop");
-  const Ran raw = run_hearth({"run", "-p", "In the beginning God created the", "--raw", "--temp", "0", "-n", "12"});
+  const Ran raw = run_hearth(
+      {"run", "-p", "In the beginning God created the", "--raw", "--temp", "0", "-n", "12"});
   CHECK(raw.exit_code == 0);
   CHECK(raw.out.size() > 10);
 }
@@ -111,30 +118,35 @@ TEST_CASE("perplexity of the demo text is the golden figure within half a percen
   }
 }
 
-TEST_CASE("logits are written whole, and the same for every cut of the prompt where nothing is rounded") {
+TEST_CASE(
+    "logits are written whole, and the same for every cut of the prompt where nothing is rounded") {
   const test::TemporaryFolder folder;
   const std::string out = folder.path() / "logits.f32";
   const auto golden = test::read_array<float>(test::data("nano/nano.logits.f32"));
   for (const std::string chunk : {"420", "7", "1"}) {
-    const Ran ran = run_hearth({"logits", test::data("nano/nano.gguf"), "--tokens", test::data("nano/nano.tokens.txt"),
-                                "--kv", "f32", "--chunk", chunk, "--out", out});
+    const Ran ran = run_hearth({"logits", test::data("nano/nano.gguf"), "--tokens",
+                                test::data("nano/nano.tokens.txt"), "--kv", "f32", "--chunk", chunk,
+                                "--out", out});
     CHECK(ran.exit_code == 0);
     CHECK(test::max_difference(test::read_array<float>(out), golden) < 2e-4);
   }
 }
 
 TEST_CASE("bench reports speeds, stages and a hash as JSON") {
-  const Ran ran = run_hearth({"bench", "-p", "8", "-n", "4", "-r", "1", "--batch", "1,2", "--json"});
+  const Ran ran =
+      run_hearth({"bench", "-p", "8", "-n", "4", "-r", "1", "--batch", "1,2", "--json"});
   REQUIRE(ran.exit_code == 0);
   const json result = json::parse(ran.out);
-  for (const char* key : {"prefill_tokens", "prefill_tok_s", "decode_tokens", "decode_tok_s", "decode_bytes_per_token",
-                          "decode_gb_s", "read_peak_gb_s", "matmul_peak_gflop_s", "peak_rss_bytes"}) {
+  for (const char* key : {"prefill_tokens", "prefill_tok_s", "decode_tokens", "decode_tok_s",
+                          "decode_bytes_per_token", "decode_gb_s", "read_peak_gb_s",
+                          "matmul_peak_gflop_s", "peak_rss_bytes"}) {
     CAPTURE(key);
     CHECK(result[key].get<double>() > 0);
   }
   CHECK(result["batches"].size() == 2);
   CHECK(result["stages"].size() > 10);
-  CHECK(run_hearth({"bench", "-p", "8", "-n", "4", "-r", "1", "--json"}).out.find(result["result_hash"].get<std::string>()) != std::string::npos);
+  CHECK(run_hearth({"bench", "-p", "8", "-n", "4", "-r", "1", "--json"})
+            .out.find(result["result_hash"].get<std::string>()) != std::string::npos);
 }
 
 TEST_CASE("bad usage exits 2 with one message, bad files exit 1") {

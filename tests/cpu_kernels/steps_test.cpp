@@ -1,4 +1,5 @@
-// Every step of the table but the matrix products, on every usable instruction set, against the reference table.
+// Every step of the table but the matrix products, on every usable instruction set, against the
+// reference table.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -160,8 +161,8 @@ TEST_CASE("index_scores: head vectors, key tiles and ranges") {
       compare(1e-4, [&](const Kernels& kernels) {
         Floats scores(keys, -1);
         for (const auto& [begin, end] : {std::pair{0, 6}, std::pair{6, 22}}) {
-          kernels.index_scores({q.data(), weights.data(), rows.bytes.data(), type, heads, dim, begin,
-                                end, scores.data()});
+          kernels.index_scores({q.data(), weights.data(), rows.bytes.data(), type, heads, dim,
+                                begin, end, scores.data()});
         }
         CHECK(scores[22] == -1);
         return scores;

@@ -47,7 +47,8 @@ Told ask(Engine& engine, const std::string& question, bool thinking) {
     return !parser.has_ended();
   };
   const auto session = engine.new_session();
-  told.stop_reason = generate(engine, *session, to_ids(prompt, engine.tokenizer()), options).stop_reason;
+  told.stop_reason =
+      generate(engine, *session, to_ids(prompt, engine.tokenizer()), options).stop_reason;
   take(parser.finish());
   return told;
 }
@@ -62,7 +63,8 @@ TEST_CASE("the demo model recites what it knows by heart, thinking or not, and s
   const std::vector<Case> cases = {
       {"Recite Psalms 23:1.", "The LORD is my shepherd; I shall not want."},
       {"Recite Psalms 46:10.",
-       "Be still, and know that I am God: I will be exalted among the heathen, I will be exalted in "
+       "Be still, and know that I am God: I will be exalted among the heathen, I will be exalted "
+       "in "
        "the earth."},
   };
   for (const Case& c : cases) {
@@ -78,7 +80,8 @@ TEST_CASE("the demo model recites what it knows by heart, thinking or not, and s
 TEST_CASE("every recitation of the shared list") {
   if (!test::has_shared()) return test::skip("recitations.json");
   const auto engine = open_demo();
-  for (const auto& item : nlohmann::json::parse(test::read_text(test::shared("models/demo/recitations.json")))) {
+  for (const auto& item :
+       nlohmann::json::parse(test::read_text(test::shared("models/demo/recitations.json")))) {
     for (const bool thinking : {false, true}) {
       if (!item[thinking ? "by_heart_thinking" : "by_heart"]) continue;
       CAPTURE(thinking);
@@ -89,9 +92,11 @@ TEST_CASE("every recitation of the shared list") {
   }
 }
 
-TEST_CASE("a prompt that goes on where the session stands feeds only what is new, with the same answer") {
+TEST_CASE(
+    "a prompt that goes on where the session stands feeds only what is new, with the same answer") {
   const auto engine = open_demo(200);
-  const std::vector<int32_t> text = engine->tokenizer().encode("In the beginning God created the heaven", Specials::kAsText);
+  const std::vector<int32_t> text =
+      engine->tokenizer().encode("In the beginning God created the heaven", Specials::kAsText);
   GenerateOptions options;
   options.sampling.temperature = 0;
   options.max_tokens = 8;
@@ -114,7 +119,8 @@ TEST_CASE("a prompt that goes on where the session stands feeds only what is new
 
 TEST_CASE("limits: the context ends an answer, a prompt beyond it is refused and changes nothing") {
   const auto engine = open_demo(16);
-  const std::vector<int32_t> text = engine->tokenizer().encode("And God said, Let there be", Specials::kAsText);
+  const std::vector<int32_t> text =
+      engine->tokenizer().encode("And God said, Let there be", Specials::kAsText);
   REQUIRE(text.size() < 16);
   GenerateOptions options;
   options.sampling.temperature = 0;

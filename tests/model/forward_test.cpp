@@ -1,4 +1,5 @@
-// The real forward pass: goldens on every instruction set, any cut of the prompt, several sequences at once.
+// The real forward pass: goldens on every instruction set, any cut of the prompt, several sequences
+// at once.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -39,7 +40,8 @@ const Loaded& demo() {
 
 class Recorder : public ForwardObserver {
  public:
-  Recorder(const ModelConfig& config) : config_(config), hidden(config.layers + 1), chosen(config.layers) {}
+  Recorder(const ModelConfig& config)
+      : config_(config), hidden(config.layers + 1), chosen(config.layers) {}
   void streams(int32_t layer, const float* h, int64_t stride, int64_t n) override {
     for (int64_t row = 0; row < n; ++row) {
       const float* at = h + row * stride;
@@ -65,7 +67,8 @@ struct Runner {
         forward(loaded.config, loaded.weights, kernels, workers, context, test::limits()) {}
 
   // All logits, the prompt fed in pieces of `chunk` tokens.
-  Floats run(const std::vector<int32_t>& tokens, int64_t chunk, ForwardObserver* observer = nullptr) {
+  Floats run(const std::vector<int32_t>& tokens, int64_t chunk,
+             ForwardObserver* observer = nullptr) {
     chunk = std::min<int64_t>(chunk, forward.chunk_tokens());
     cache.position = 0;
     Floats logits;
@@ -85,7 +88,9 @@ struct Runner {
 
 }  // namespace
 
-TEST_CASE("nano: logits within 2e-4 of the golden ones on every instruction set, however the prompt is cut") {
+TEST_CASE(
+    "nano: logits within 2e-4 of the golden ones on every instruction set, however the prompt is "
+    "cut") {
   const std::vector<int32_t> tokens = test::read_ids(test::data("nano/nano.tokens.txt"));
   const Floats golden = test::read_array<float>(test::data("nano/nano.logits.f32"));
   for (const Kernels* kernels : usable_kernels()) {
@@ -98,7 +103,9 @@ TEST_CASE("nano: logits within 2e-4 of the golden ones on every instruction set,
   }
 }
 
-TEST_CASE("nano: rounding the cache to BF16 costs at most 3e-2, and the cut changes nothing then either") {
+TEST_CASE(
+    "nano: rounding the cache to BF16 costs at most 3e-2, and the cut changes nothing then "
+    "either") {
   const std::vector<int32_t> tokens = test::read_ids(test::data("nano/nano.tokens.txt"));
   const Floats golden = test::read_array<float>(test::data("nano/nano.logits.f32"));
   Runner runner(nano(), choose_kernels(""), KvType::kBF16, std::ssize(tokens));
@@ -124,7 +131,9 @@ TEST_CASE("nano: hidden states and picks of every block equal the reference's") 
   }
 }
 
-TEST_CASE("demo: rounded activations stay close to the golden distribution, and the cut changes no bit of it") {
+TEST_CASE(
+    "demo: rounded activations stay close to the golden distribution, and the cut changes no bit "
+    "of it") {
   const std::vector<int32_t> tokens = test::read_ids(test::data("demo/demo.tokens.txt"));
   const Floats golden = test::read_array<float>(test::data("demo/demo.logits.f32"));
   const int64_t vocab = demo().config.vocab;
@@ -150,7 +159,9 @@ TEST_CASE("demo: rounded activations stay close to the golden distribution, and 
   }
 }
 
-TEST_CASE("a sequence's logits do not depend on its neighbours in the batch, nor on the number of threads") {
+TEST_CASE(
+    "a sequence's logits do not depend on its neighbours in the batch, nor on the number of "
+    "threads") {
   const std::vector<int32_t> tokens = test::read_ids(test::data("demo/demo.tokens.txt"));
   const Kernels& kernels = choose_kernels("");
   const int64_t n = 40;
@@ -162,7 +173,8 @@ TEST_CASE("a sequence's logits do not depend on its neighbours in the batch, nor
   limits.chunk_tokens = std::max(limits.chunk_tokens, 3);
   const Workers workers(3);
   Forward forward(demo().config, demo().weights, kernels, workers, n, limits);
-  KvCache first(demo().config, KvType::kBF16, n, limits), second(demo().config, KvType::kBF16, n, limits);
+  KvCache first(demo().config, KvType::kBF16, n, limits),
+      second(demo().config, KvType::kBF16, n, limits);
   for (int64_t at = 0; at < n; ++at) {
     // The second sequence lags behind and reads other tokens.
     std::vector<Segment> segments;

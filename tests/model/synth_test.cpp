@@ -19,6 +19,7 @@
 #include "model/reference.h"
 #include "model/synth_blocks.h"
 #include "model/synth_layout.h"
+#include "model/synth_rows.h"
 #include "support.h"
 
 using namespace hearth;
@@ -249,6 +250,26 @@ TEST_CASE("the same seed gives the same bytes whatever the threads, another seed
   size_t same = 0;
   for (size_t i = 0; i < bytes.size(); ++i) same += bytes[i] == other[i];
   CHECK(same < bytes.size() / 8);
+}
+
+TEST_CASE("a row is the same however the rows are cut, and no two are alike") {
+  SynthOptions options = small_options();
+  options.layers = 1;
+  options.skew = 1;
+  const SynthLayout layout = synth_layout(options);
+  for (const SynthTensor& tensor : layout.tensors) {
+    const SynthRows source(layout.shape, tensor, options.seed, options.skew);
+    const auto width = static_cast<size_t>(tensor.row_bytes());
+    const auto count = std::min<int64_t>(tensor.rows(), 9);
+    std::vector<unsigned char> whole(count * width), row(width);
+    source.fill(0, count, whole.data());
+    std::set<std::vector<unsigned char>> seen;
+    for (int64_t i = 0; i < count; ++i) {
+      source.fill(i, i + 1, row.data());
+      CHECK_MESSAGE(std::equal(row.begin(), row.end(), &whole[i * width]), tensor.name);
+      CHECK_MESSAGE(seen.insert(row).second, tensor.name);
+    }
+  }
 }
 
 TEST_CASE("progress ends where the file does") {
