@@ -258,7 +258,7 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, default=ROOT / "tests/data/nano/nano.gguf")
     parser.add_argument("--count", type=int, default=300, help="files")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--sanitized", action="store_true", 
+    parser.add_argument("--sanitized", action="store_true",
                         help="the program has sanitizers: time and memory don't count")
     options = parser.parse_args()
 

@@ -88,7 +88,7 @@ constexpr int32_t kSynthTokenRanges = 16;
 int32_t synth_token_range(int64_t token, int32_t vocab);
 
 // Writes the file `options.out`, overwriting one that is there; the bytes depend on nothing but the
-// options that describe the model. Holds less than 100 MiB. Throws a usage Error for options that
+// options that describe the model. Holds less than 128 MiB. Throws a usage Error for options that
 // make no model, an Error where the disk has too little space or fails; then no partial file is
 // left. `on_progress`, where given, hears how many bytes of how many are on their way to the disk.
 void write_synth(const SynthOptions& options,
