@@ -23,20 +23,24 @@ class Count:
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
+def last(pattern, output):
+    """The numbers of the last match: a program may print its closing lines only once, its output may be copied."""
+    found = re.findall(pattern, output, re.M)
+    return [int(n) for n in (found[-1] if isinstance(found[-1], tuple) else found[-1:])] if found else None
+
+
 def count_program(output, succeeded):
     """One test program: the cases that doctest or unittest counted, or one for the program as a whole."""
-    skipped = len(re.findall(r"^skipped: ", output, re.M))
-    cases = re.search(r"^\[doctest\] test cases: +\d+ \| +(\d+) passed \| +(\d+) failed", output, re.M)
-    ran = re.search(r"^Ran (\d+) tests? in", output, re.M)
+    cases = last(r"^\[doctest\] test cases: +\d+ \| +(\d+) passed \| +(\d+) failed", output)
+    ran = last(r"^Ran (\d+) tests? in", output)
+    skipped = sum(last(r"^(\d+) cases skipped$" if cases else r"skipped=(\d+)", output) or [0])
     if cases:
-        count = Count(int(cases[1]), int(cases[2]))
+        count = Count(cases[0] - skipped, cases[1], skipped)
     elif ran:
         failed = sum(int(n) for n in re.findall(r"(?:failures|errors)=(\d+)", output))
-        count = Count(int(ran[1]) - failed, failed)
+        count = Count(ran[0] - failed - skipped, failed, skipped)
     else:
         count = Count(1, 0) if succeeded else Count(0, 1)
-    count.passed = max(count.passed - skipped, 0)
-    count.skipped = skipped
     if not succeeded and count.failed == 0:  # it broke off
         count.failed = 1
     return count
@@ -52,15 +56,15 @@ def count_ctest_log(text):
 
 def count_fuzz_log(text):
     outcomes = re.findall(r"^(\w+_fuzz): (nothing found|FAILED)", text, re.M)
-    return {name: Count(outcome != "FAILED", outcome == "FAILED") for name, outcome in outcomes}
+    return {name: Count(int(outcome != "FAILED"), int(outcome == "FAILED")) for name, outcome in outcomes}
 
 
 def self_test():
     doctest = "[doctest] test cases:  12 |  11 passed | 1 failed | 3 skipped\n"
-    log = (f"1/3 Testing: a\nskipped: no data\n{doctest}\nTest Failed.\n"
-           "2/3 Testing: b\nRan 5 tests in 1 s\n\nTest Passed.\n"
+    log = (f"1/3 Testing: a\nskipped: no data\n{doctest}1 cases skipped\nTest Failed.\n"
+           "2/3 Testing: b\nRan 5 tests in 1 s\n\nOK (skipped=2)\n\nTest Passed.\n"
            "3/3 Testing: c\nSegmentation fault\nTest Failed.\n")
-    assert count_ctest_log(log) == {"a": Count(10, 1, 1), "b": Count(5), "c": Count(0, 1)}
+    assert count_ctest_log(log) == {"a": Count(10, 1, 1), "b": Count(3, 0, 2), "c": Count(0, 1)}
     fuzz_log = "a_fuzz: nothing found in 7 inputs\nb_fuzz: FAILED\n"
     assert count_fuzz_log(fuzz_log) == {"a_fuzz": Count(1), "b_fuzz": Count(0, 1)}
 
@@ -73,7 +77,7 @@ def main(folder):
         for name, count in (count_fuzz_log if path.stem == "fuzz" else count_ctest_log)(text).items():
             print(f"{path.stem:<10} {name:<14} {count}")
             total += count
-        for reason in re.findall(r"^skipped: .*", text, re.M):
+        for reason in dict.fromkeys(re.findall(r"^skipped: .*", text, re.M)):
             print(f"{path.stem:<10} {reason}")
     if total.skipped and SHARED.exists():
         print(f"the skipped cases count as failed, as their data should be in {SHARED}")

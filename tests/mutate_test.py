@@ -233,7 +233,7 @@ def check(program, mutation, folder):
             outcome = program.run(command)
             problem = problem_of(outcome, mutation.must_fail, program.sanitized)
         if problem:
-            problems.append(f"{command[0]}: {mutation.name}: {problem}\n    {outcome.message.strip()[:500]}")
+            problems.append(f"{command[0]}: {mutation.name}: {problem}: {outcome.message.strip()[:500]}")
     return problems
 
 

@@ -9,16 +9,59 @@ namespace {
 
 constexpr int kFewTokens = 4;
 
-// One step of a row.
+// Rows whose dots fill the four vectors that piece_sums folds into one. The folded vector holds the
+// eight blocks of each row of the group, in fold order.
+constexpr int kGroupRows = 4 / kVectors;
+
+#ifdef __AVX512F__
+HEARTH_INLINE RowFloats fold_order(__m256 row0, __m256 row1) {
+  const __m512i order = _mm512_setr_epi32(0, 16, 4, 20, 1, 17, 5, 21, 2, 18, 6, 22, 3, 19, 7, 23);
+  return _mm512_permutex2var_ps(_mm512_castps256_ps512(row0), order, _mm512_castps256_ps512(row1));
+}
+HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[2]) { return fold_order(rows[0], rows[1]); }
+HEARTH_INLINE RowFloats repeat_rows(__m256 row) { return fold_order(row, row); }
+// Back to the blocks' order, a row each.
+HEARTH_INLINE void unfold(RowFloats v, __m256 (&rows)[2]) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15);
+  const __m512 ordered = _mm512_permutexvar_ps(order, v);
+  rows[0] = _mm512_castps512_ps256(ordered);
+  rows[1] = _mm512_extractf32x8_ps(ordered, 1);
+}
+#else
+HEARTH_INLINE RowFloats repeat_rows(__m256 row) {
+  return _mm256_permutevar8x32_ps(row, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
+}
+HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[1]) { return repeat_rows(rows[0]); }
+HEARTH_INLINE void unfold(RowFloats v, __m256 (&rows)[1]) {
+  rows[0] = _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
+}
+#endif
+
+// One step of a group of rows.
 struct Weights {
-  Codes codes[kVectors];
-  Scales scales;
+  Codes codes[4];  // vector v of row r of the group is codes[kVectors r + v]
+  RowFloats scales[2];
+  RowFloats biases[2];
 };
 
 template <typename F>
-HEARTH_INLINE void unpack_step(const Byte* step, Weights& w) {
-  for (int v = 0; v < kVectors; ++v) w.codes[v] = F::codes(OneRow{step, v * kPieces});
-  F::scales(step, w.scales);
+HEARTH_INLINE void unpack_group(const Byte* const* steps, Weights& w) {
+  Scales rows[kGroupRows];
+  for (int r = 0; r < kGroupRows; ++r) {
+    for (int v = 0; v < kVectors; ++v) {
+      w.codes[kVectors * r + v] = F::codes(OneRow{steps[r], v * kPieces});
+    }
+    F::scales(steps[r], rows[r]);
+  }
+  for (int half = 0; half < kQuantBlock / F::kGroup; ++half) {
+    __m256 scales[kGroupRows], biases[kGroupRows];
+    for (int r = 0; r < kGroupRows; ++r) {
+      scales[r] = rows[r].scales[half];
+      if constexpr (F::kHasBias) biases[r] = rows[r].biases[half];
+    }
+    w.scales[half] = fold_order(scales);
+    if constexpr (F::kHasBias) w.biases[half] = fold_order(biases);
+  }
 }
 
 // One step of one token's activations. Of the pairs, [0] belongs to the first and [1] to the last
@@ -27,8 +70,8 @@ struct Activations {
   Bytes lo[kVectors];
   Bytes hi[kVectors];
   Bytes starts[2][kVectors];
-  __m256 scales;
-  __m256 sums[2];
+  RowFloats scales;
+  RowFloats sums[2];
 };
 
 // A token's rounded row, or its padded last step.
@@ -82,41 +125,48 @@ HEARTH_INLINE void load_activations(const int8_t* codes, const float* scales, co
       x.starts[0][v] = x.starts[1][v] = zero();
     }
   }
-  x.scales = _mm256_loadu_ps(scales);
+  x.scales = repeat_rows(_mm256_loadu_ps(scales));
   if constexpr (F::kHasBias) {
-    split_sums(sums, x.sums);
-    if constexpr (F::kGroup == 32) x.sums[0] = _mm256_add_ps(x.sums[0], x.sums[1]);
+    __m256 halves[2];
+    split_sums(sums, halves);
+    if constexpr (F::kGroup == 32) halves[0] = _mm256_add_ps(halves[0], halves[1]);
+    x.sums[0] = repeat_rows(halves[0]);
+    if constexpr (F::kGroup == 16) x.sums[1] = repeat_rows(halves[1]);
   }
 }
 
-// The eight partial sums after this step.
+// The group's partial sums after this step.
 template <typename F>
-HEARTH_INLINE __m256 accumulate(const Weights& w, const Activations& x, __m256 partial) {
-  Bytes dots[kVectors];
-  auto add = [&](int half) {
-    const __m256 values = _mm256_mul_ps(_mm256_cvtepi32_ps(piece_sums(dots)), x.scales);
-    partial = _mm256_fmadd_ps(values, w.scales.scales[half], partial);
+HEARTH_INLINE RowFloats accumulate(const Weights& w, const Activations& x, RowFloats partials) {
+  auto add_dots = [&](const Bytes* dots, RowFloats scales) {
+    const Bytes sums = piece_sums(dots[0], dots[1], dots[2], dots[3]);
+    partials = fused_add(to_floats(sums) * x.scales, scales, partials);
   };
+  Bytes dots[4];
   if constexpr (F::kGroup == 32) {
-    for (int v = 0; v < kVectors; ++v) {
-      dots[v] =
-          dot_add<F::kCodeMax>(x.starts[0][v], w.codes[v].lo, x.lo[v], w.codes[v].hi, x.hi[v]);
+    for (int i = 0; i < 4; ++i) {
+      const int v = i % kVectors;
+      dots[i] =
+          dot_add<F::kCodeMax>(x.starts[0][v], w.codes[i].lo, x.lo[v], w.codes[i].hi, x.hi[v]);
     }
-    add(0);
+    add_dots(dots, w.scales[0]);
   } else {
-    for (int v = 0; v < kVectors; ++v)
-      dots[v] = dot_add<F::kCodeMax>(x.starts[0][v], w.codes[v].lo, x.lo[v]);
-    add(0);
-    for (int v = 0; v < kVectors; ++v)
-      dots[v] = dot_add<F::kCodeMax>(x.starts[1][v], w.codes[v].hi, x.hi[v]);
-    add(1);
+    for (int i = 0; i < 4; ++i) {
+      const int v = i % kVectors;
+      dots[i] = dot_add<F::kCodeMax>(x.starts[0][v], w.codes[i].lo, x.lo[v]);
+    }
+    add_dots(dots, w.scales[0]);
+    for (int i = 0; i < 4; ++i) {
+      const int v = i % kVectors;
+      dots[i] = dot_add<F::kCodeMax>(x.starts[1][v], w.codes[i].hi, x.hi[v]);
+    }
+    add_dots(dots, w.scales[1]);
   }
   if constexpr (F::kHasBias) {
-    partial = _mm256_fmadd_ps(w.scales.biases[0], x.sums[0], partial);
-    if constexpr (F::kGroup == 16)
-      partial = _mm256_fmadd_ps(w.scales.biases[1], x.sums[1], partial);
+    partials = fused_add(w.biases[0], x.sums[0], partials);
+    if constexpr (F::kGroup == 16) partials = fused_add(w.biases[1], x.sums[1], partials);
   }
-  return partial;
+  return partials;
 }
 
 HEARTH_INLINE float sum_partials(__m256 partial) {
@@ -144,41 +194,51 @@ class FewTokens {
 
  private:
   static constexpr int kRows = tokens == 1 ? 4 : 2;  // that share the work on the activations
+  static constexpr int kGroups = kRows / kGroupRows;
 
   // kRows rows from `row`; those past the end repeat the last.
   void multiply(int64_t row) {
     const int64_t steps = step_count(p_.w.cols);
     int64_t rows[kRows];
     for (int r = 0; r < kRows; ++r) rows[r] = row + r < p_.row_end ? row + r : p_.row_end - 1;
-    float totals[kRows][tokens] = {};
+    float totals[tokens][kRows] = {};
     for (int64_t begin = 0; begin < steps; begin += kChunkSteps) {
       const int64_t end = begin + kChunkSteps < steps ? begin + kChunkSteps : steps;
-      __m256 partials[kRows][tokens];
-      for (int r = 0; r < kRows; ++r) {
-        for (int t = 0; t < tokens; ++t) partials[r][t] = _mm256_setzero_ps();
+      RowFloats partials[kGroups][tokens];
+      for (int g = 0; g < kGroups; ++g) {
+        for (int t = 0; t < tokens; ++t) partials[g][t] = splat_float(0.0f);
       }
       for (int64_t step = begin; step < end; ++step) add_step(rows, step, partials);
-      for (int r = 0; r < kRows; ++r) {
-        for (int t = 0; t < tokens; ++t) totals[r][t] += sum_partials(partials[r][t]);
+      for (int g = 0; g < kGroups; ++g) {
+        for (int t = 0; t < tokens; ++t) add_chunk(partials[g][t], totals[t] + g * kGroupRows);
       }
     }
-    for (int r = 0; r < kRows; ++r) {
-      for (int t = 0; t < tokens; ++t) y_row(p_, t)[rows[r]] = totals[r][t];
+    for (int t = 0; t < tokens; ++t) {
+      for (int r = 0; r < kRows; ++r) y_row(p_, t)[rows[r]] = totals[t][r];
     }
   }
 
+  static HEARTH_INLINE void add_chunk(RowFloats partials, float* totals) {
+    __m256 rows[kGroupRows];
+    unfold(partials, rows);
+    for (int r = 0; r < kGroupRows; ++r) totals[r] += sum_partials(rows[r]);
+  }
+
   HEARTH_INLINE void add_step(const int64_t* rows, int64_t step,
-                              __m256 (&partials)[kRows][tokens]) {
+                              RowFloats (&partials)[kGroups][tokens]) {
     Activations x[tokens];
     for (int t = 0; t < tokens; ++t) load_token(t, step, x[t]);
-#pragma GCC unroll 4  // so that the rows' instructions mix
-    for (int r = 0; r < kRows; ++r) {
-      Byte padded[F::kStepBytes];
-      const Byte* bytes = weights_.at(rows[r], step, padded);
-      weights_.prefetch(bytes, kRows);
+#pragma GCC unroll 4  // so that the groups' instructions mix
+    for (int g = 0; g < kGroups; ++g) {
+      Byte padded[kGroupRows][F::kStepBytes];
+      const Byte* steps[kGroupRows];
+      for (int r = 0; r < kGroupRows; ++r) {
+        steps[r] = weights_.at(rows[g * kGroupRows + r], step, padded[r]);
+        weights_.prefetch(steps[r], kRows);
+      }
       Weights w;
-      unpack_step<F>(bytes, w);
-      for (int t = 0; t < tokens; ++t) partials[r][t] = accumulate<F>(w, x[t], partials[r][t]);
+      unpack_group<F>(steps, w);
+      for (int t = 0; t < tokens; ++t) partials[g][t] = accumulate<F>(w, x[t], partials[g][t]);
     }
   }
 

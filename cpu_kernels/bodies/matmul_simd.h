@@ -33,6 +33,9 @@ HEARTH_INLINE __m128i load_piece(const Byte* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
 
+constexpr int64_t kEveryByte = 0x0101010101010101;
+constexpr uint64_t kBitOfByte = 0x8040201008040201;  // bit i of byte i
+
 template <typename T>
 HEARTH_INLINE T load_as(const Byte* p) {
   T value;
@@ -56,13 +59,14 @@ HEARTH_INLINE Bytes repeat_piece(__m128i piece) { return _mm512_broadcast_i32x4(
 // Piece i is the 16 bytes at address(i).
 template <typename F>
 HEARTH_INLINE Bytes load_pieces(F address) {
-  Bytes v = _mm512_castsi128_si512(load_piece(address(0)));
-  v = _mm512_inserti32x4(v, load_piece(address(1)), 1);
-  v = _mm512_inserti32x4(v, load_piece(address(2)), 2);
-  return _mm512_inserti32x4(v, load_piece(address(3)), 3);
+  auto pair = [&](int i) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(load_piece(address(i))),
+                                   load_piece(address(i + 1)), 1);
+  };
+  return _mm512_inserti64x4(_mm512_castsi256_si512(pair(0)), pair(2), 1);
 }
 
-// Each 32-bit word of piece i is word(i).
+// Each 32-bit word of piece i is word(i), a constant.
 template <typename F>
 HEARTH_INLINE Bytes per_piece(F word) {
   const int a = word(0), b = word(1), c = word(2), d = word(3);
@@ -84,18 +88,34 @@ HEARTH_INLINE Bytes shift_left(Bytes v) {
 HEARTH_INLINE Bytes look_up(__m128i table, Bytes indices) {
   return _mm512_shuffle_epi8(repeat_piece(table), indices);
 }
-
-// Byte i is v's where bit i is set, else zero.
-HEARTH_INLINE Bytes keep_where(uint64_t bits, Bytes v) { return _mm512_maskz_mov_epi8(bits, v); }
-// Byte i is -v where bit i is set, else v.
-HEARTH_INLINE Bytes negate_where(uint64_t bits, Bytes v) {
-  return _mm512_mask_sub_epi8(v, bits, zero(), v);
+// Eight times byte a, then eight times byte b of each piece.
+template <int a, int b>
+HEARTH_INLINE Bytes spread_bytes(Bytes v) {
+  return _mm512_shuffle_epi8(v, repeat_piece(_mm_set_epi64x(b * kEveryByte, a * kEveryByte)));
 }
 
-// Eight bytes each from row(0), row(1) ..
+// Byte i is v's where bit i % 8 of byte i of `bits` is set, else zero.
+HEARTH_INLINE Bytes keep_where(Bytes bits, Bytes v) {
+  const Bytes bit = _mm512_set1_epi64(static_cast<int64_t>(kBitOfByte));
+  return _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(bits, bit), v);
+}
+// Byte i is -v where bit i % 8 of byte i of `bits` is set, else v.
+HEARTH_INLINE Bytes negate_where(Bytes bits, Bytes v) {
+  const Bytes bit = _mm512_set1_epi64(static_cast<int64_t>(kBitOfByte));
+  return _mm512_mask_sub_epi8(v, _mm512_test_epi8_mask(bits, bit), zero(), v);
+}
+
+// Words given one by one: word(0), word(1) ..
 template <typename F>
-HEARTH_INLINE Bytes from_rows(F row) {
-  return _mm512_setr_epi64(row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7));
+HEARTH_INLINE Bytes from_words(F word) {
+  return _mm512_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7),
+                           word(8), word(9), word(10), word(11), word(12), word(13), word(14),
+                           word(15));
+}
+// Pairs of words.
+template <typename F>
+HEARTH_INLINE Bytes from_pairs(F pair) {
+  return _mm512_setr_epi64(pair(0), pair(1), pair(2), pair(3), pair(4), pair(5), pair(6), pair(7));
 }
 
 // sum + products of unsigned codes u <= code_max and signed codes x, four neighbours to a 32-bit
@@ -119,13 +139,18 @@ HEARTH_INLINE void split_halves(Bytes first, Bytes second, Bytes& lo, Bytes& hi)
   hi = _mm512_shuffle_i64x2(first, second, 0xdd);
 }
 
-// The sum of each piece of the vectors of a step: one word a block.
-HEARTH_INLINE __m256i piece_sums(const Bytes* v) {
-  const Bytes pairs =
-      _mm512_add_epi32(_mm512_unpacklo_epi64(v[0], v[1]), _mm512_unpackhi_epi64(v[0], v[1]));
-  const __m256i sums =
-      _mm256_hadd_epi32(_mm512_castsi512_si256(pairs), _mm512_extracti64x4_epi64(pairs, 1));
-  return _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
+// The sum of each piece of four vectors. Word 4 i + j of the result belongs to piece i of vector
+// (0, 2, 1, 3)[j]. Blends are cheap, shuffles are what runs out, so there are few of those.
+HEARTH_INLINE Bytes piece_sums(Bytes a, Bytes b, Bytes c, Bytes d) {
+  auto add_pairs = [](Bytes x, Bytes y) {  // per piece: two sums of x, two of y
+    const __m512d first = _mm512_castsi512_pd(x), second = _mm512_castsi512_pd(y);
+    return _mm512_add_epi32(_mm512_mask_blend_epi64(0xaa, x, y),
+                            _mm512_castpd_si512(_mm512_shuffle_pd(first, second, 0x55)));
+  };
+  const Bytes ab = add_pairs(a, b), cd = add_pairs(c, d);
+  const Bytes crossed = _mm512_mask_blend_epi32(0xaaaa, cd, ab);
+  return _mm512_add_epi32(_mm512_mask_blend_epi32(0xaaaa, ab, cd),
+                          _mm512_shuffle_epi32(crossed, _MM_PERM_CDAB));
 }
 
 HEARTH_INLINE Bytes interleave_words_low(Bytes a, Bytes b) { return _mm512_unpacklo_epi32(a, b); }
@@ -186,24 +211,29 @@ HEARTH_INLINE Bytes shift_left(Bytes v) {
 HEARTH_INLINE Bytes look_up(__m128i table, Bytes indices) {
   return _mm256_shuffle_epi8(repeat_piece(table), indices);
 }
-
-// Byte i is all ones where bit i is set.
-HEARTH_INLINE Bytes expand_bits(uint64_t bits) {
-  const Bytes spread = _mm256_shuffle_epi8(
-      splat_word(static_cast<int32_t>(bits)),
-      _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303));
-  const Bytes bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
-  return _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
+template <int a, int b>
+HEARTH_INLINE Bytes spread_bytes(Bytes v) {
+  return _mm256_shuffle_epi8(v, repeat_piece(_mm_set_epi64x(b * kEveryByte, a * kEveryByte)));
 }
-HEARTH_INLINE Bytes keep_where(uint64_t bits, Bytes v) { return expand_bits(bits) & v; }
-HEARTH_INLINE Bytes negate_where(uint64_t bits, Bytes v) {
+
+// Byte i is all ones where bit i % 8 of byte i is set.
+HEARTH_INLINE Bytes expand_bits(Bytes bits) {
+  const Bytes bit = _mm256_set1_epi64x(static_cast<int64_t>(kBitOfByte));
+  return _mm256_cmpeq_epi8(_mm256_and_si256(bits, bit), bit);
+}
+HEARTH_INLINE Bytes keep_where(Bytes bits, Bytes v) { return expand_bits(bits) & v; }
+HEARTH_INLINE Bytes negate_where(Bytes bits, Bytes v) {
   const Bytes mask = expand_bits(bits);
   return _mm256_sub_epi8(v ^ mask, mask);
 }
 
 template <typename F>
-HEARTH_INLINE Bytes from_rows(F row) {
-  return _mm256_setr_epi64x(row(0), row(1), row(2), row(3));
+HEARTH_INLINE Bytes from_words(F word) {
+  return _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
+}
+template <typename F>
+HEARTH_INLINE Bytes from_pairs(F pair) {
+  return _mm256_setr_epi64x(pair(0), pair(1), pair(2), pair(3));
 }
 
 // Products of unsigned codes u <= code_max and signed codes x (|x| <= 127), pairs added to 16 bits.
@@ -242,10 +272,15 @@ HEARTH_INLINE void split_halves(Bytes first, Bytes second, Bytes& lo, Bytes& hi)
   hi = _mm256_permute2x128_si256(first, second, 0x31);
 }
 
-HEARTH_INLINE __m256i piece_sums(const Bytes* v) {
-  const Bytes sums =
-      _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-  return _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+HEARTH_INLINE Bytes piece_sums(Bytes a, Bytes b, Bytes c, Bytes d) {
+  auto add_pairs = [](Bytes x, Bytes y) {
+    const __m256d first = _mm256_castsi256_pd(x), second = _mm256_castsi256_pd(y);
+    return _mm256_add_epi32(_mm256_blend_epi32(x, y, 0xcc),
+                            _mm256_castpd_si256(_mm256_shuffle_pd(first, second, 0x5)));
+  };
+  const Bytes ab = add_pairs(a, b), cd = add_pairs(c, d);
+  const Bytes crossed = _mm256_blend_epi32(cd, ab, 0xaa);
+  return _mm256_add_epi32(_mm256_blend_epi32(ab, cd, 0xaa), _mm256_shuffle_epi32(crossed, 0xb1));
 }
 
 HEARTH_INLINE Bytes interleave_words_low(Bytes a, Bytes b) { return _mm256_unpacklo_epi32(a, b); }

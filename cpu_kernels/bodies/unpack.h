@@ -76,14 +76,12 @@ HEARTH_INLINE Bytes word_each(const OneBlock& blocks, F word) {
   return splat_word(word(blocks.number));
 }
 
-// Sixteen bits for each block: bits(step, block).
+// A word of each block, in the first place of its piece: at offset(block) of its step.
 template <typename Blocks, typename F>
-HEARTH_INLINE uint64_t bits_each(const Blocks& blocks, F bits) {
-  uint64_t all = 0;
-  for (int i = 0; i < kPieces; ++i) {
-    all |= static_cast<uint64_t>(bits(blocks.step(i), blocks.block(i))) << (16 * i);
-  }
-  return all;
+HEARTH_INLINE Bytes load_words(const Blocks& blocks, F offset) {
+  return from_words([&](int i) {
+    return i % 4 == 0 ? load_as<int32_t>(blocks.step(i / 4) + offset(blocks.block(i / 4))) : 0;
+  });
 }
 
 // Blocks of `bytes` bytes: a header, then 16 bytes whose low nibbles are the first half.
@@ -93,16 +91,13 @@ HEARTH_INLINE Codes unpack_nibbles(const Blocks& blocks) {
   return {packed & splat(15), shift_right<4>(packed) & splat(15)};
 }
 
-// Adds 16 to code i where bit i of the block's word is set; the word stands before the nibbles.
+// The same with a word of fifth bits, bit i for code i, before the nibbles.
 template <int header, int bytes, typename Blocks>
 HEARTH_INLINE Codes unpack_five_bits(const Blocks& blocks) {
   const Codes low = unpack_nibbles<header, bytes>(blocks);
-  auto high = [&](int half) {
-    return bits_each(blocks, [&](const Byte* step, int b) {
-      return load_as<uint16_t>(step + bytes * b + header - 4 + 2 * half);
-    });
-  };
-  return {low.lo | keep_where(high(0), splat(16)), low.hi | keep_where(high(1), splat(16))};
+  const Bytes bits = load_words(blocks, [](int b) { return header - 4 + bytes * b; });
+  return {low.lo | keep_where(spread_bytes<0, 1>(bits), splat(16)),
+          low.hi | keep_where(spread_bytes<2, 3>(bits), splat(16))};
 }
 
 // Signed values of nibbles, as codes.
@@ -112,7 +107,12 @@ HEARTH_INLINE Codes look_up(const int8_t* values, int offset, const Codes& nibbl
   return {look_up(table, nibbles.lo), look_up(table, nibbles.hi)};
 }
 
-// Eight half floats, `stride` bytes apart.
+// Eight bytes or half floats, `stride` bytes apart.
+HEARTH_INLINE __m256i load_eight_bytes(const Byte* p, int stride) {
+  uint64_t bytes = 0;
+  for (int i = 0; i < 8; ++i) bytes |= static_cast<uint64_t>(p[i * stride]) << (8 * i);
+  return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(bytes)));
+}
 HEARTH_INLINE __m256 load_halves(const Byte* p, int stride) {
   auto half = [&](int i) { return static_cast<short>(load_as<uint16_t>(p + i * stride)); };
   return _mm256_cvtph_ps(
@@ -134,26 +134,7 @@ struct Format<TensorType::kMXFP4> : SmallBlocks {
     return look_up(kMxfp4Values, kOffset, unpack_nibbles<1, 17>(blocks));
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
-    s.scales[0] = power_of_two(exponents(step));
-  }
-
-  // The first bytes of eight blocks of 17: at a stride of 16, block i of a vector begins at byte i
-  // of its piece.
-  static HEARTH_INLINE __m256i exponents(const Byte* step) {
-#ifdef __AVX512F__
-    const Bytes words = _mm512_unpacklo_epi32(load_bytes(step), load_bytes(step + 4 * 17));
-    const Bytes first_bytes = shift_right(words, per_piece([](int i) { return 8 * i; }));
-    const Bytes order = _mm512_castsi256_si512(_mm256_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13));
-    const __m256i ordered = _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, first_bytes));
-#else
-    const Bytes even = _mm256_unpacklo_epi32(load_bytes(step), load_bytes(step + 2 * 17));
-    const Bytes odd = _mm256_unpacklo_epi32(load_bytes(step + 4 * 17), load_bytes(step + 6 * 17));
-    const Bytes words = _mm256_unpacklo_epi64(even, odd);
-    const Bytes first_bytes = shift_right(words, per_piece([](int i) { return 8 * i; }));
-    const __m256i ordered =
-        _mm256_permutevar8x32_epi32(first_bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-#endif
-    return ordered & _mm256_set1_epi32(255);
+    s.scales[0] = power_of_two(load_eight_bytes(step, 17));
   }
 
   // 2^(e - 128): exponent bits e - 1, or for e < 2 the subnormal with fraction (e + 1) / 4, which

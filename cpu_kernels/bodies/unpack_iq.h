@@ -32,37 +32,51 @@ struct CodebookBlocks : LargeBlocks {
   static constexpr int kOffset = 64, kCodeMax = 126;
 };
 
-// row(step, block, r): the magnitudes of weights 8 r .. 8 r + 7 of a block; signs(step, block):
-// their 32 sign bits.
-template <typename Blocks, typename Row, typename Signs>
-HEARTH_INLINE Codes unpack_rows(const Blocks& blocks, Row row, Signs signs) {
-  auto half = [&](int index) {
-    const Bytes magnitudes = from_rows([&](int i) {
-      const int piece = i / 2;
-      return static_cast<long long>(
-          row(blocks.step(piece), blocks.block(piece), 2 * index + i % 2));
+// Magnitudes in rows of eight: row(step, block, r) has weights 8 r .. 8 r + 7 of a block.
+template <typename Blocks, typename F>
+HEARTH_INLINE Codes look_up_rows(const Blocks& blocks, F row) {
+  auto half = [&](int first) {
+    return from_pairs([&](int i) {
+      return static_cast<int64_t>(row(blocks.step(i / 2), blocks.block(i / 2), first + i % 2));
     });
-    const uint64_t negative = bits_each(blocks, [&](const Byte* step, int b) {
-      return static_cast<uint16_t>(signs(step, b) >> (16 * index));
-    });
-    return add_bytes(negate_where(negative, magnitudes), splat(CodebookBlocks::kOffset));
   };
-  return {half(0), half(1)};
+  return {half(0), half(2)};
 }
 
-// Four rows' signs of eight bits.
-HEARTH_INLINE uint32_t join_signs(uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-  return a | b << 8 | c << 16 | d << 24;
+// Magnitudes in rows of four.
+template <typename Blocks, typename F>
+HEARTH_INLINE Codes look_up_short_rows(const Blocks& blocks, F row) {
+  auto half = [&](int first) {
+    return from_words([&](int i) {
+      return static_cast<int32_t>(row(blocks.step(i / 4), blocks.block(i / 4), first + i % 4));
+    });
+  };
+  return {half(0), half(4)};
 }
 
-// Four times seven bits to signs.
-HEARTH_INLINE uint32_t signs_of_sevens(uint32_t packed) {
-  return join_signs(kIqSigns[packed & 127], kIqSigns[(packed >> 7) & 127],
-                    kIqSigns[(packed >> 14) & 127], kIqSigns[(packed >> 21) & 127]);
+// Sign bytes lie in every `stride`-th byte of a piece.
+template <int stride>
+HEARTH_INLINE Codes with_signs(const Codes& magnitudes, Bytes signs) {
+  const Bytes offset = splat(CodebookBlocks::kOffset);
+  const Bytes lo = spread_bytes<0, stride>(signs), hi = spread_bytes<2 * stride, 3 * stride>(signs);
+  return {add_bytes(negate_where(lo, magnitudes.lo), offset),
+          add_bytes(negate_where(hi, magnitudes.hi), offset)};
 }
 
-HEARTH_INLINE uint64_t join_rows(uint32_t first, uint32_t second) {
-  return first | static_cast<uint64_t>(second) << 32;
+// Bytes of seven sign bits to eight: the eighth is their parity.
+HEARTH_INLINE Bytes add_parity(Bytes sevens) {
+  constexpr int64_t kTable = static_cast<int64_t>(0x8000008000808000);  // bit 7: parity of index
+  const __m128i table = _mm_set_epi64x(~kTable & (kEveryByte << 7), kTable);
+  return sevens |
+         (look_up(table, sevens & splat(15)) ^ look_up(table, shift_right<4>(sevens) & splat(15)));
+}
+
+// Four times seven sign bits in the low bits of a word to four bytes.
+HEARTH_INLINE Bytes unpack_sevens(Bytes words) {
+  const Bytes first = words & splat_word(0x7f), second = shift_left<1>(words) & splat_word(0x7f00);
+  const Bytes third = shift_left<2>(words) & splat_word(0x7f0000);
+  const Bytes fourth = shift_left<3>(words) & splat_word(0x7f000000);
+  return add_parity(first | second | third | fourth);
 }
 
 // d (0.5 + code).
@@ -84,17 +98,14 @@ struct Format<TensorType::kIQ2_XXS> : CodebookBlocks {
 
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
-    auto row = [](const Byte* step, int b, int r) { return kIq2XxsRows[step[2 + 8 * b + r]]; };
-    auto signs = [](const Byte* step, int b) {
-      return signs_of_sevens(load_as<uint32_t>(step + 2 + 8 * b + 4));
-    };
-    return unpack_rows(blocks, row, signs);
+    const Codes rows = look_up_rows(
+        blocks, [](const Byte* step, int b, int r) { return kIq2XxsRows[step[2 + 8 * b + r]]; });
+    const Bytes packed = load_words(blocks, [](int b) { return 2 + 8 * b + 4; });
+    return with_signs<1>(rows, unpack_sevens(packed));
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
-    auto word = [&](int b) { return load_as<int32_t>(step + 2 + 8 * b + 4); };
-    const __m256i words =
-        _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
-    s.scales[0] = half_step_scales(0.25f * load_half(step), _mm256_srli_epi32(words, 28));
+    const __m256i nibbles = _mm256_srli_epi32(load_eight_bytes(step + 2 + 7, 8), 4);
+    s.scales[0] = half_step_scales(0.25f * load_half(step), nibbles);
   }
 };
 
@@ -104,15 +115,12 @@ struct Format<TensorType::kIQ2_XS> : CodebookBlocks {
 
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
-    auto word = [](const Byte* step, int b, int r) {
-      return load_as<uint16_t>(step + 2 + 8 * b + 2 * r);
-    };
-    auto row = [&](const Byte* step, int b, int r) { return kIq2XsRows[word(step, b, r) & 511]; };
-    auto signs = [&](const Byte* step, int b) {
-      auto of_row = [&](int r) { return kIqSigns[word(step, b, r) >> 9]; };
-      return join_signs(of_row(0), of_row(1), of_row(2), of_row(3));
-    };
-    return unpack_rows(blocks, row, signs);
+    const Codes rows = look_up_rows(blocks, [](const Byte* step, int b, int r) {
+      return kIq2XsRows[load_as<uint16_t>(step + 2 + 8 * b + 2 * r) & 511];
+    });
+    const Bytes packed = load_each(blocks, [](int b) { return 2 + 8 * b; });
+    const Bytes sevens = shift_right<1>(packed) & splat(0x7f);  // in the odd bytes
+    return with_signs<2>(rows, add_parity(shift_right<8>(sevens)));
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     unpack_nibble_scales(load_half(step), step + 66, s);
@@ -125,11 +133,10 @@ struct Format<TensorType::kIQ2_S> : CodebookBlocks {
 
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
-    auto row = [](const Byte* step, int b, int r) {
+    const Codes rows = look_up_rows(blocks, [](const Byte* step, int b, int r) {
       return kIq2SRows[step[2 + 4 * b + r] | ((step[66 + b] >> (2 * r)) & 3) << 8];
-    };
-    auto signs = [](const Byte* step, int b) { return load_as<uint32_t>(step + 34 + 4 * b); };
-    return unpack_rows(blocks, row, signs);
+    });
+    return with_signs<1>(rows, load_words(blocks, [](int b) { return 34 + 4 * b; }));
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     unpack_nibble_scales(load_half(step), step + 74, s);
@@ -142,14 +149,10 @@ struct Format<TensorType::kIQ3_XXS> : CodebookBlocks {
 
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
-    auto row = [](const Byte* step, int b, int r) {
-      const Byte* indices = step + 2 + 8 * b + 2 * r;
-      return join_rows(kIq3XxsRows[indices[0]], kIq3XxsRows[indices[1]]);
-    };
-    auto signs = [](const Byte* step, int b) {
-      return signs_of_sevens(load_as<uint32_t>(step + 66 + 4 * b));
-    };
-    return unpack_rows(blocks, row, signs);
+    const Codes rows = look_up_short_rows(
+        blocks, [](const Byte* step, int b, int r) { return kIq3XxsRows[step[2 + 8 * b + r]]; });
+    const Bytes packed = load_words(blocks, [](int b) { return 66 + 4 * b; });
+    return with_signs<1>(rows, unpack_sevens(packed));
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(step + 66));
@@ -163,14 +166,10 @@ struct Format<TensorType::kIQ3_S> : CodebookBlocks {
 
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
-    auto row = [](const Byte* step, int b, int r) {
-      const Byte* indices = step + 2 + 8 * b + 2 * r;
-      const int high = step[66 + b] >> (2 * r);
-      return join_rows(kIq3SRows[indices[0] | (high & 1) << 8],
-                       kIq3SRows[indices[1] | (high & 2) << 7]);
-    };
-    auto signs = [](const Byte* step, int b) { return load_as<uint32_t>(step + 74 + 4 * b); };
-    return unpack_rows(blocks, row, signs);
+    const Codes rows = look_up_short_rows(blocks, [](const Byte* step, int b, int r) {
+      return kIq3SRows[step[2 + 8 * b + r] | ((step[66 + b] >> r) & 1) << 8];
+    });
+    return with_signs<1>(rows, load_words(blocks, [](int b) { return 74 + 4 * b; }));
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     const __m256i codes = _mm256_srlv_epi32(_mm256_set1_epi32(load_as<int32_t>(step + 106)),
