@@ -98,6 +98,8 @@ class Header:
             weights *= self.integer("dimension", 8)
         type_id = self.integer("tensor type", 4)
         assert type_id in (0, 26), "this test wants a model of four-byte weights"
+        if 4 * weights <= self.alignment:  # it may become any smaller type: the padding hides the difference
+            self.fields.pop()
         return self.integer("offset", 8) + 4 * weights
 
 
@@ -108,6 +110,8 @@ def means_the_same(field, value):
     if field.kind in ("key type", "element type"):
         # The same bytes as an integer of the other sign or as a float; a value is not the header's to judge.
         return value in SCALAR_BYTES and SCALAR_BYTES.get(field.value) == SCALAR_BYTES[value]
+    if field.kind == "tensor type":
+        return value in (0, 26)  # as many bytes
     return False
 
 

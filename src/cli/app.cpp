@@ -1,6 +1,8 @@
 #include "cli/app.h"
 
 #include <cstdio>
+#include <string>
+#include <vector>
 
 #include "cli/commands.h"
 
@@ -22,8 +24,15 @@ int run_app(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    const std::vector<std::string> unknown = app.remaining();
+    std::string message = error.what();
+    if (app.get_subcommands().empty() && !unknown.empty()) {
+      const bool is_option = unknown.front().starts_with("-");
+      message =
+          (is_option ? "there is no option '" : "there is no command '") + unknown.front() + "'";
+    }
     std::fprintf(stderr, "hearth: %s\nRun 'hearth --help' or 'hearth COMMAND --help' for usage.\n",
-                 error.what());
+                 message.c_str());
     return 2;
   }
   return 0;

@@ -242,7 +242,6 @@ bool HeaderParser::set_size(TensorEntry& tensor, uint32_t type, const std::strin
 // than the alignment asks for. Writers lay them out so, and it finds nearly every changed shape,
 // type or offset.
 void HeaderParser::check_layout() {
-  if (header_.tensors.empty()) return;
   std::vector<TensorEntry*> by_offset;
   for (TensorEntry& tensor : header_.tensors) by_offset.push_back(&tensor);
   std::stable_sort(by_offset.begin(), by_offset.end(),
@@ -300,7 +299,8 @@ void HeaderParser::check_dense(const std::vector<TensorEntry*>& by_offset) {
   // A last tensor that is smaller than it was written shows as bytes that belong to none.
   const uint64_t used = round_up(end, alignment_);
   if (data_section_bytes() > used) {
-    problem(fmt::format("{} bytes follow the last tensor, {}", data_section_bytes() - used, before));
+    problem(
+        fmt::format("{} bytes after {} belong to no tensor", data_section_bytes() - used, before));
   }
 }
 

@@ -162,7 +162,8 @@ TEST_CASE("bad usage exits 2 with one message, bad files exit 1") {
   };
   const std::vector<Case> cases = {
       {{}, 2, "subcommand"},
-      {{"dance"}, 2, "dance"},
+      {{"dance"}, 2, "no command 'dance'"},
+      {{"--dance"}, 2, "no option"},
       {{"run", "--temp"}, 2, "--temp"},
       {{"run", "-p", "x", "--temp", "-1"}, 2, "temperature"},
       {{"run", "-p", "x", "--isa", "mmx"}, 2, "mmx"},

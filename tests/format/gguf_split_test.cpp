@@ -22,7 +22,7 @@ GgufBytes part_bytes(int part, uint16_t no, uint16_t count, int32_t tensors) {
   file.key("split.no", 2, raw(no)).key("split.count", 2, raw(count));
   file.key("split.tensors.count", 5, raw(tensors));
   file.tensor(fmt::format("t{}", part), {2}, 0, 0);
-  file.data_bytes = 32 + 8 * static_cast<uint64_t>(part);
+  file.data_bytes = 32;
   return file;
 }
 
