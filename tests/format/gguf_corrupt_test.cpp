@@ -121,7 +121,7 @@ const std::vector<Corruption> kCorruptions = {
      [](GgufBytes& f) { f.tensor("c", {9}, 0, 0); }},
     {"overlaps tensor \"a.weight\"", [](GgufBytes& f) { f.tensor("c", {4}, 0, 0); }},
     {"100 bytes after tensor \"b.weight\" belong to no tensor",
-     [](GgufBytes& f) { f.data_bytes = 64 + 100; }},
+     [](GgufBytes& f) { f.data_bytes = 96 + 100; }},
     {"a gap of 32 bytes before tensor \"c\" at offset 128, after tensor \"b.weight\"",
      [](GgufBytes& f) {
        f.tensor("c", {1}, 0, 128);
