@@ -145,10 +145,10 @@ void add_run(CLI::App& app) {
       ->excludes(file);
   command->add_option("--system", options->system, "System message");
   command->add_flag("--raw", options->raw, "Continue the prompt as it is, without the chat format");
-  command->add_option("--think", options->think, "How long the model thinks first: off, on, max")
+  command->add_option("--think", options->think, "How long the model thinks first")
+      ->option_text("off|on|max [off]")
       ->transform(CLI::CheckedTransformer(std::map<std::string, ThinkMode>{
-          {"off", ThinkMode::kOff}, {"on", ThinkMode::kOn}, {"max", ThinkMode::kMax}}))
-      ->default_str("off");
+          {"off", ThinkMode::kOff}, {"on", ThinkMode::kOn}, {"max", ThinkMode::kMax}}));
   add_sampling_options(*command, options->answer);
   command->add_flag("--json", options->json, "One JSON document on standard output");
   command->add_flag("--no-history", options->no_history, "Keep no history of what was typed");
