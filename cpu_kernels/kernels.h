@@ -115,6 +115,9 @@ struct Kernels {
                        int64_t width, float* out);
   // A bandwidth probe: reads every byte, returns a value that depends on all of them.
   uint64_t (*read_bytes)(const void* data, int64_t bytes);
+  // A probe of the multiply units: works in registers only, with the instructions that matmul is
+  // fastest with. Returns the multiply-adds it did, each counted as two.
+  int64_t (*multiply_registers)(int64_t rounds);
 };
 
 // Whether matmul reads the rounded activations for weights of this type.

@@ -180,6 +180,18 @@ uint64_t read_bytes(const void* data, int64_t bytes) {
   return result;
 }
 
+int64_t multiply_registers(int64_t rounds) {
+  constexpr int kChains = 8;
+  double sums[kChains] = {};
+  double factor = 0.5;
+  for (int64_t round = 0; round < rounds; ++round) {
+    asm volatile("" : "+x"(factor));
+    for (double& sum : sums) sum = sum * factor + factor;
+  }
+  for (double& sum : sums) asm volatile("" : : "x"(sum));
+  return rounds * kChains * 2;
+}
+
 }  // namespace
 
 extern const Kernels kKernels;
@@ -196,6 +208,7 @@ const Kernels kKernels = {
     .swiglu = swiglu,
     .weighted_sum = weighted_sum,
     .read_bytes = read_bytes,
+    .multiply_registers = multiply_registers,
 };
 
 }  // namespace hearth::reference

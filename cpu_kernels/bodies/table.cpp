@@ -20,6 +20,7 @@ const Kernels kKernels = {
     .swiglu = swiglu,
     .weighted_sum = weighted_sum,
     .read_bytes = read_bytes,
+    .multiply_registers = multiply_registers,
 };
 
 }  // namespace hearth::HEARTH_ISA

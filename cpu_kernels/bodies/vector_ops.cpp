@@ -1,7 +1,4 @@
-// Element-wise work between the matrices: activation, weighted sums, cache rows, the bandwidth
-// probe.
-#include <immintrin.h>
-
+// Element-wise work between the matrices: activation, weighted sums, cache rows.
 #include "cpu_kernels/bodies/isa.h"
 
 namespace hearth::HEARTH_ISA {
@@ -67,26 +64,6 @@ void store_kv(const float* x, int64_t n, KvType type, void* out) {
   }
   uint16_t* rounded = static_cast<uint16_t*>(out);
   for (int64_t i = 0; i < n; ++i) rounded[i] = to_bfloat16(x[i]);
-}
-
-uint64_t read_bytes(const void* data, int64_t bytes) {
-  const unsigned char* p = static_cast<const unsigned char*>(data);
-  __m256i sums[4] = {};
-  int64_t i = 0;
-  for (; i + 128 <= bytes; i += 128) {
-    for (int lane = 0; lane < 4; ++lane) {
-      const void* at = p + i + 32 * lane;
-      sums[lane] =
-          _mm256_xor_si256(sums[lane], _mm256_loadu_si256(static_cast<const __m256i*>(at)));
-    }
-  }
-  const __m256i folded =
-      _mm256_xor_si256(_mm256_xor_si256(sums[0], sums[1]), _mm256_xor_si256(sums[2], sums[3]));
-  uint64_t words[4];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), folded);
-  uint64_t result = words[0] ^ words[1] ^ words[2] ^ words[3];
-  for (; i < bytes; ++i) result ^= p[i];
-  return result;
 }
 
 }  // namespace hearth::HEARTH_ISA

@@ -1,4 +1,4 @@
-// A 64-bit hash of results, so that two runs can be compared at a glance (FNV-1a).
+// A 64-bit hash of results, so that two runs can be compared at a glance; it guards nothing.
 #pragma once
 
 #include <cstddef>

@@ -6,6 +6,11 @@
 
 namespace hearth {
 
+void Workers::on_each_thread(const std::function<void(int)>& body) const {
+#pragma omp parallel num_threads(threads_)
+  body(omp_get_thread_num());
+}
+
 void Workers::run(int64_t count, int64_t grain, RangeBody body) const noexcept {
   grain = std::max<int64_t>(grain, 1);
   const int64_t pieces = (count + grain - 1) / grain;

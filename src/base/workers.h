@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <type_traits>
 
 namespace hearth {
@@ -27,6 +28,9 @@ class Workers {
  public:
   explicit Workers(int threads) : threads_(threads) {}
   int threads() const { return threads_; }
+
+  // Runs `body(thread)` once on every thread, each the one that has this number in all loops.
+  void on_each_thread(const std::function<void(int)>& body) const;
 
   // Cuts [0, count) into pieces of at most `grain` and runs each once, on any thread
   // (0 <= thread < threads()). Returns when all are done.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -11,7 +12,11 @@
 
 namespace hearth::cli {
 
+// How long the model thinks before it answers.
 enum class ThinkMode { kOff, kOn, kMax };
+// By the names that --think and /think take.
+inline const std::map<std::string, ThinkMode> kThinkModes = {
+    {"off", ThinkMode::kOff}, {"on", ThinkMode::kOn}, {"max", ThinkMode::kMax}};
 
 struct AnswerOptions {
   GenerateOptions generate;

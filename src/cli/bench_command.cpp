@@ -14,6 +14,7 @@
 #include "cli/common.h"
 #include "cli/progress.h"
 #include "engine/peaks.h"
+#include "engine/sampler.h"
 #include "offload/machine/machine.h"
 
 namespace hearth::cli {
@@ -78,7 +79,10 @@ class Bench {
     });
     result.decode = time([&] {
       for (int64_t i = 0; i < options_.decode; ++i) {
-        add_to_hash(session->feed(tokens.subspan(options_.depth + options_.prefill + i, 1)));
+        const auto logits = session->feed(tokens.subspan(options_.depth + options_.prefill + i, 1));
+        add_to_hash(logits);
+        const StageTimer timer(engine_.clock()[Stage::kSampling]);
+        sampler_.sample(logits, {});
       }
     });
     return result;
@@ -123,12 +127,8 @@ class Bench {
   Engine& engine_;
   const BenchOptions& options_;
   std::vector<int32_t> tokens_;
+  Sampler sampler_{SamplingOptions{}};
   ResultHash hash_;
-};
-
-struct Peaks {
-  double read_gb_s;
-  double matmul_gflop_s;
 };
 
 // The stages of one phase, of the repetition with the median time. A stage is held against the
@@ -144,12 +144,12 @@ void add_stages(Json& stages, const char* phase, const Timing& timing, const Pea
                   {"share_of_time", totals.seconds / timing.seconds}};
     const double gb_s = static_cast<double>(totals.bytes) / totals.seconds * 1e-9;
     const double gflop_s = static_cast<double>(totals.flops) / totals.seconds * 1e-9;
-    if (gb_s / peaks.read_gb_s >= gflop_s / peaks.matmul_gflop_s) {
+    if (gb_s / peaks.read_gb_s() >= gflop_s / peaks.matmul_gflop_s()) {
       stage["gb_s"] = gb_s;
-      stage["share_of_peak"] = gb_s / peaks.read_gb_s;
+      stage["share_of_peak"] = gb_s / peaks.read_gb_s();
     } else {
       stage["gflop_s"] = gflop_s;
-      stage["share_of_peak"] = gflop_s / peaks.matmul_gflop_s;
+      stage["share_of_peak"] = gflop_s / peaks.matmul_gflop_s();
     }
     stages.push_back(stage);
   }
@@ -163,7 +163,8 @@ const Timing& median_of(const std::vector<Repetition>& repetitions, Timing Repet
 }
 
 Json report(Engine& engine, const BenchOptions& options) {
-  const Peaks peaks{measure_read_gb_s(engine), measure_matmul_gflop_s(engine)};
+  Peaks peaks(engine.kernels(), engine.workers());
+  peaks.measure();
   Bench bench(engine, options);
   ProgressBar bar("Measuring");
   std::vector<Repetition> repetitions;
@@ -172,6 +173,7 @@ Json report(Engine& engine, const BenchOptions& options) {
     repetitions.push_back(bench.repeat());
     prefill_seconds.push_back(repetitions.back().prefill.seconds);
     decode_seconds.push_back(repetitions.back().decode.seconds);
+    peaks.measure();
     bar.show(r + 1, options.repeats);
   }
   const Timing& decode = median_of(repetitions, &Repetition::decode);
@@ -199,8 +201,8 @@ Json report(Engine& engine, const BenchOptions& options) {
           {"depth", options.depth},
           {"decode_bytes_per_token", bytes_per_token},
           {"decode_gb_s", bytes_per_token * decode_tok_s * 1e-9},
-          {"read_peak_gb_s", peaks.read_gb_s},
-          {"matmul_peak_gflop_s", peaks.matmul_gflop_s},
+          {"read_peak_gb_s", peaks.read_gb_s()},
+          {"matmul_peak_gflop_s", peaks.matmul_gflop_s()},
           {"disk_bytes_per_token", 0},
           {"disk_gb_s", 0},
           {"expert_hit_rate", 1},

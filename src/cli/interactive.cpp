@@ -62,10 +62,9 @@ class Chat {
   }
 
   bool set_think(const std::string& name) {
-    if (name == "off") think_ = ThinkMode::kOff;
-    if (name == "on") think_ = ThinkMode::kOn;
-    if (name == "max") think_ = ThinkMode::kMax;
-    return name == "off" || name == "on" || name == "max";
+    const auto mode = kThinkModes.find(name);
+    if (mode != kThinkModes.end()) think_ = mode->second;
+    return mode != kThinkModes.end();
   }
 
   void answer(const std::string& text) {

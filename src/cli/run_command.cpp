@@ -24,7 +24,7 @@ struct RunOptions {
   bool raw = false;
   bool json = false;
   bool no_history = false;
-  ThinkMode think = ThinkMode::kOff;
+  std::string think = "off";
   AnswerOptions answer;
 };
 
@@ -53,7 +53,7 @@ Answer answer_once(Engine& engine, const RunOptions& options, const std::string&
   if (!options.raw) {
     Conversation conversation(engine);
     conversation.restart(options.system);
-    return conversation.ask(text, options.think, options.answer, interrupt, sink);
+    return conversation.ask(text, kThinkModes.at(options.think), options.answer, interrupt, sink);
   }
   std::vector<int32_t> prompt = {engine.tokenizer().bos()};
   const std::vector<int32_t> ids = engine.tokenizer().encode(text, Specials::kMatch);
@@ -88,7 +88,8 @@ void run(const RunOptions& options) {
   }
   const auto engine = open_engine(options.model);
   if (interactive) {
-    run_interactive(*engine, {options.system, options.think, options.answer, !options.no_history});
+    run_interactive(*engine, {options.system, kThinkModes.at(options.think), options.answer,
+                              !options.no_history});
   } else {
     run_once(*engine, options, text);
   }
@@ -146,9 +147,8 @@ void add_run(CLI::App& app) {
   command->add_option("--system", options->system, "System message");
   command->add_flag("--raw", options->raw, "Continue the prompt as it is, without the chat format");
   command->add_option("--think", options->think, "How long the model thinks first")
-      ->option_text("off|on|max [off]")
-      ->transform(CLI::CheckedTransformer(std::map<std::string, ThinkMode>{
-          {"off", ThinkMode::kOff}, {"on", ThinkMode::kOn}, {"max", ThinkMode::kMax}}));
+      ->check(CLI::IsMember({"off", "on", "max"}))
+      ->capture_default_str();
   add_sampling_options(*command, options->answer);
   command->add_flag("--json", options->json, "One JSON document on standard output");
   command->add_flag("--no-history", options->no_history, "Keep no history of what was typed");

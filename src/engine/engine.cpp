@@ -103,6 +103,8 @@ std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
                             loaded.tokenizer.vocab_size(), loaded.config.vocab),
                 loaded.source, "Get the file again");
   }
+  const int threads = loaded.workers.threads();
+  loaded.workers.on_each_thread([&](int thread) { bind_to_core(thread, threads); });
   read_ahead(loaded.dir, loaded.available_bytes, options.on_load);
   return engine;
 }

@@ -48,9 +48,10 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
     const auto best = std::ranges::max_element(candidates_, {}, &Candidate::logit);
     return best->token;
   }
-  sort_and_cut_to_top_k();
-  weigh_candidates();
-  cut_to_top_p_and_min_p();
+  cut_to_top_k();
+  const double total = weigh_candidates();
+  cut_to_min_p();
+  cut_to_top_p(total);
   return draw();
 }
 
@@ -77,35 +78,48 @@ void Sampler::penalize(std::span<const int32_t> answer) {
   }
 }
 
-void Sampler::sort_and_cut_to_top_k() {
-  const auto better = [](const Candidate& a, const Candidate& b) {
-    return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
-  };
-  const bool cut = options_.top_k > 0 && static_cast<size_t>(options_.top_k) < candidates_.size();
-  const auto end = cut ? candidates_.begin() + options_.top_k : candidates_.end();
-  std::partial_sort(candidates_.begin(), end, candidates_.end(), better);
+void Sampler::cut_to_top_k() {
+  if (options_.top_k == 0 || static_cast<size_t>(options_.top_k) >= candidates_.size()) return;
+  const auto end = candidates_.begin() + options_.top_k;
+  std::partial_sort(candidates_.begin(), end, candidates_.end(), is_likelier);
   candidates_.erase(end, candidates_.end());
 }
 
-// Softmax weights, relative to the likeliest's 1.
-void Sampler::weigh_candidates() {
-  const double best = candidates_.front().logit;
+// Softmax weights, relative to the likeliest's 1; returns their sum.
+double Sampler::weigh_candidates() {
+  const float best = std::ranges::max_element(candidates_, {}, &Candidate::logit)->logit;
+  double total = 0;
   for (Candidate& candidate : candidates_) {
     candidate.weight = std::exp((candidate.logit - best) / options_.temperature);
+    total += candidate.weight;
   }
+  return total;
 }
 
-void Sampler::cut_to_top_p_and_min_p() {
-  double total = 0;
-  for (const Candidate& candidate : candidates_) total += candidate.weight;
+void Sampler::cut_to_min_p() {
+  if (options_.min_p == 0) return;
+  std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < options_.min_p; });
+}
+
+// Sorts no more candidates than it has to: a few reach most of `total`.
+void Sampler::cut_to_top_p(double total) {
+  if (options_.top_p == 1) return;
   double reached = 0;
   size_t kept = 0;
-  for (const Candidate& candidate : candidates_) {
-    if (kept > 0 && (reached >= options_.top_p * total || candidate.weight < options_.min_p)) break;
-    reached += candidate.weight;
-    ++kept;
+  for (size_t sorted = 0; sorted < candidates_.size();) {
+    const size_t end = std::min(candidates_.size(), std::max<size_t>(64, 8 * sorted));
+    const auto begin = candidates_.begin();
+    std::partial_sort(begin + static_cast<ptrdiff_t>(sorted), begin + static_cast<ptrdiff_t>(end),
+                      candidates_.end(), is_likelier);
+    for (; kept < end; ++kept) {
+      if (kept > 0 && reached >= options_.top_p * total) {
+        candidates_.resize(kept);
+        return;
+      }
+      reached += candidates_[kept].weight;
+    }
+    sorted = end;
   }
-  candidates_.resize(kept);
 }
 
 int32_t Sampler::draw() {

@@ -36,14 +36,19 @@ class Sampler {
   struct Candidate {
     int32_t token;
     float logit;
-    double weight;
+    float weight;
   };
+  // An order without ties.
+  static bool is_likelier(const Candidate& a, const Candidate& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
+  }
 
   void load_candidates(std::span<const float> logits);
   void penalize(std::span<const int32_t> answer);
-  void sort_and_cut_to_top_k();
-  void weigh_candidates();
-  void cut_to_top_p_and_min_p();
+  void cut_to_top_k();
+  double weigh_candidates();
+  void cut_to_min_p();
+  void cut_to_top_p(double total);
   int32_t draw();
 
   SamplingOptions options_;

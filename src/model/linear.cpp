@@ -7,45 +7,16 @@
 namespace hearth {
 namespace {
 
-constexpr int64_t kPiecesPerThread = 8;  // enough that a slow thread delays the others little
-constexpr int64_t kRowTile = 16;         // pieces are whole multiples of the kernels' row tiles
-
-int64_t weight_bytes(const Product& product) {
-  return product.w.rows * row_bytes(product.w.type, product.w.cols);
-}
+// Enough that threads end a loop at about the same time; each still long enough to stream.
+constexpr int64_t kPiecesPerThread = 32;
+constexpr int64_t kPieceBytesMin = 64 << 10;
+constexpr int64_t kFewRowTile = 4;  // whole row tiles of the kernels, for few tokens and for many
+constexpr int64_t kManyRowTile = 16;
+constexpr int64_t kFewTokens = 4;
 
 // The work of a row of a product, in bytes touched: weights once, activations per row.
 int64_t row_cost(const Product& product) {
   return row_bytes(product.w.type, product.w.cols) + product.n * product.w.cols / 4;
-}
-
-void cut_into_pieces(Compute& compute, std::span<const Product> products) {
-  int64_t total_cost = 0;
-  for (const Product& product : products) total_cost += product.w.rows * row_cost(product);
-  const int64_t piece_cost = total_cost / (kPiecesPerThread * compute.workers.threads()) + 1;
-
-  compute.pieces.clear();
-  for (const Product& product : products) {
-    const int64_t tiles = std::max<int64_t>(piece_cost / row_cost(product) / kRowTile, 1);
-    const int64_t rows = tiles * kRowTile;
-    for (int64_t begin = 0; begin < product.w.rows; begin += rows) {
-      compute.pieces.push_back({&product, begin, std::min(begin + rows, product.w.rows)});
-    }
-  }
-}
-
-void run_piece(const Kernels& kernels, const ProductPiece& piece) {
-  const Product& product = *piece.product;
-  kernels.matmul({.w = product.w,
-                  .x = product.x->values,
-                  .xq = product.x->rounded,
-                  .x_rows = product.x_rows,
-                  .n = product.n,
-                  .y = product.y,
-                  .y_rows = product.y_rows,
-                  .y_stride = product.y_stride,
-                  .row_begin = piece.row_begin,
-                  .row_end = piece.row_end});
 }
 
 QuantizedRows advance(const QuantizedRows& rounded, int64_t values) {
@@ -98,16 +69,62 @@ void round_rows_for(const Compute& compute, TensorType type, ActivationRows& x, 
   x.is_rounded = true;
 }
 
-void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products) {
+QuantizedRows ActivationRows::rounded_at(int64_t row, int64_t column) const {
+  return advance(rounded, row * width + column);
+}
+
+void count_work(StageTotals& totals, std::span<const Product> products) {
   for (const Product& product : products) {
     HEARTH_CHECK(product.x->width == product.w.cols);
     HEARTH_CHECK(product.x->is_rounded || !reads_quantized(product.w.type));
-    totals.bytes += weight_bytes(product);
+    totals.bytes += product.w.rows * row_bytes(product.w.type, product.w.cols);
     totals.flops += 2 * product.w.rows * product.w.cols * product.n;
   }
-  cut_into_pieces(compute, products);
-  compute.workers.for_range(std::ssize(compute.pieces), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) run_piece(compute.kernels, compute.pieces[i]);
+}
+
+int64_t piece_rows(const Compute& compute, int64_t rows, int64_t row_tile) {
+  const int64_t wanted = rows / (kPiecesPerThread * compute.workers.threads());
+  return std::max(wanted / row_tile, int64_t{1}) * row_tile;
+}
+
+std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const Product> products,
+                                              int64_t row_tile) {
+  int64_t total_cost = 0;
+  for (const Product& product : products) total_cost += product.w.rows * row_cost(product);
+  const int64_t piece_cost =
+      std::max(total_cost / (kPiecesPerThread * compute.workers.threads()), kPieceBytesMin);
+
+  compute.pieces.clear();
+  for (const Product& product : products) {
+    const int64_t tiles = std::max<int64_t>(piece_cost / row_cost(product) / row_tile, 1);
+    const int64_t rows = tiles * row_tile;
+    for (int64_t begin = 0; begin < product.w.rows; begin += rows) {
+      compute.pieces.push_back({&product, begin, std::min(begin + rows, product.w.rows)});
+    }
+  }
+  return compute.pieces;
+}
+
+void multiply_piece(const Kernels& kernels, const ProductPiece& piece) {
+  const Product& product = *piece.product;
+  kernels.matmul({.w = product.w,
+                  .x = product.x->values,
+                  .xq = product.x->rounded,
+                  .x_rows = product.x_rows,
+                  .n = product.n,
+                  .y = product.y,
+                  .y_rows = product.y_rows,
+                  .y_stride = product.y_stride,
+                  .row_begin = piece.row_begin,
+                  .row_end = piece.row_end});
+}
+
+void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products) {
+  count_work(totals, products);
+  const bool few = std::ranges::all_of(products, [](auto& p) { return p.n <= kFewTokens; });
+  const auto pieces = cut_into_pieces(compute, products, few ? kFewRowTile : kManyRowTile);
+  compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) multiply_piece(compute.kernels, pieces[i]);
   });
 }
 

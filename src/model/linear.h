@@ -23,6 +23,8 @@ struct ActivationRows {
   // The rows that start at float offset `offset`, read as rows of `new_width`. They stay rounded
   // where both are multiples of 32.
   ActivationRows view(int64_t offset, int64_t new_width) const;
+  // Where the rounded form of row `row` lies from column `column` on, a multiple of 32.
+  QuantizedRows rounded_at(int64_t row, int64_t column) const;
 };
 
 // Owns the memory of `n_max` rows of `width` values.
@@ -74,5 +76,14 @@ void round_rows_for(const Compute& compute, TensorType type, ActivationRows& x, 
 // Runs all products as one loop over the workers and counts what they read and compute. Rows that
 // block formats read must have been rounded.
 void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products);
+
+// The parts of multiply, for loops that do more with a piece. Pieces take about the same time each
+// and whole multiples of `row_tile` rows; they are valid until the next cut.
+void count_work(StageTotals& totals, std::span<const Product> products);
+std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const Product> products,
+                                              int64_t row_tile);
+void multiply_piece(const Kernels& kernels, const ProductPiece& piece);
+// Rows a piece should have where `rows` are cut for all workers.
+int64_t piece_rows(const Compute& compute, int64_t rows, int64_t row_tile);
 
 }  // namespace hearth

@@ -1,102 +1,144 @@
 // The experts: every routed group and the shared expert, summed per token in routing order, so that
 // a token's result does not depend on how tokens were grouped or where weights lay.
-#include <array>
+//
+// However many experts run together, they take two loops over the workers: gate and up with all
+// that follows them, then down.
+#include <algorithm>
 
 #include "model/step.h"
 
 namespace hearth {
 namespace {
 
-// hidden = silu(min(gate, clamp)) * clamp(up) for `rows` rows of `width` values.
-void activate(Step& step, const Buffer& gate, const Buffer& up, float clamp, int64_t rows,
-              ActivationRows& hidden) {
-  const int64_t width = hidden.width;
-  step.compute.workers.for_range(rows, 2, [&](int64_t begin, int64_t end, int) {
-    step.compute.kernels.swiglu(gate.as<float>() + begin * width, up.as<float>() + begin * width,
-                                clamp, (end - begin) * width, hidden.values + begin * width);
+// What experts keep between the two loops, a row a slot.
+struct Hidden {
+  float* gate;  // [slots, width]
+  float* up;    // [slots, width]
+  ActivationRows& rows;
+  float clamp;
+};
+
+// hidden = silu(min(gate, clamp)) * clamp(up), rounded where asked, for a group's slots in the
+// columns that `piece` has computed.
+void activate(const Kernels& kernels, const ExpertGroup& group, const ProductPiece& piece,
+              bool rounds, const Hidden& hidden) {
+  const int64_t columns = piece.row_end - piece.row_begin;
+  for (int64_t slot = group.first_slot; slot < group.first_slot + group.n; ++slot) {
+    const int64_t at = slot * hidden.rows.width + piece.row_begin;
+    float* values = hidden.rows.values + at;
+    kernels.swiglu(hidden.gate + at, hidden.up + at, hidden.clamp, columns, values);
+    if (rounds) {
+      kernels.quantize(values, 1, columns, hidden.rows.rounded_at(slot, piece.row_begin));
+    }
+  }
+}
+
+// The first loop: each piece computes the same rows of gate and up and turns them into hidden
+// values.
+void gate_and_up(Step& step, StageTotals& totals, std::span<const ExpertGroup> groups,
+                 const Hidden& hidden) {
+  Compute& compute = step.compute;
+  std::vector<Product>& products = step.act.products;
+  ActivationRows& x = step.act.x.rows();
+  const int64_t width = hidden.rows.width;
+  products.clear();
+  for (const bool is_up : {false, true}) {
+    for (const ExpertGroup& group : groups) {
+      const Matrix& w = is_up ? group.weights.up : group.weights.gate;
+      round_rows_for(compute, w.type, x, step.batch.n());
+      float* y = (is_up ? hidden.up : hidden.gate) + group.first_slot * width;
+      products.push_back({w, &x, group.rows, group.n, y, width});
+    }
+  }
+  count_work(totals, products);
+
+  const bool rounds = reads_quantized(groups.front().weights.down.type);
+  const auto gates = std::span(products).first(groups.size());
+  const auto pieces = cut_into_pieces(compute, gates, kQuantBlock);
+  compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const ProductPiece& piece = pieces[i];
+      const int64_t g = piece.product - gates.data();
+      multiply_piece(compute.kernels, piece);
+      multiply_piece(compute.kernels,
+                     {piece.product + gates.size(), piece.row_begin, piece.row_end});
+      activate(compute.kernels, groups[g], piece, rounds, hidden);
+    }
   });
+  hidden.rows.is_rounded = rounds;
 }
 
 void shared_expert(Step& step, const ExpertWeights& weights, float clamp) {
   const ModelConfig& config = step.config;
   Activations& act = step.act;
-  const int64_t n = step.batch.n();
   StageTotals& totals = step.compute.clock[Stage::kSharedExpert];
   const StageTimer timer(totals);
 
-  ActivationRows& x = act.x.rows();
-  round_rows_for(step.compute, weights.gate.type, x, n);
-  round_rows_for(step.compute, weights.up.type, x, n);
-  const std::array inputs = {
-      Product{weights.gate, &x, nullptr, n, act.shared_gate.as<float>(), config.shared_dim},
-      Product{weights.up, &x, nullptr, n, act.shared_up.as<float>(), config.shared_dim}};
-  multiply(step.compute, totals, inputs);
+  const Hidden hidden{act.shared_gate.as<float>(), act.shared_up.as<float>(),
+                      act.shared_hidden.fresh(), clamp};
+  const ExpertGroup everyone{0, weights, nullptr, nullptr, step.batch.n(), 0};
+  gate_and_up(step, totals, {&everyone, 1}, hidden);
 
-  ActivationRows& hidden = act.shared_hidden.fresh();
-  activate(step, act.shared_gate, act.shared_up, clamp, n, hidden);
-  round_rows_for(step.compute, weights.down.type, hidden, n);
   const int64_t out_stride = (config.experts_used + 1) * act.dim;
-  const Product output{
-      weights.down, &hidden, nullptr, n, act.expert_out.as<float>() + config.experts_used * act.dim,
-      out_stride};
-  multiply(step.compute, totals, {&output, 1});
+  const Product down{weights.down,
+                     &hidden.rows,
+                     nullptr,
+                     everyone.n,
+                     act.expert_out.as<float>() + config.experts_used * act.dim,
+                     out_stride};
+  multiply(step.compute, totals, {&down, 1});
 }
 
-// Down-projections read hidden rows by slot and write expert_out rows in routing order.
-void routed_experts(Step& step, int32_t layer, float clamp, ExpertStore& store) {
-  const ModelConfig& config = step.config;
+// The products of the second loop: hidden rows by slot to rows of expert_out in routing order.
+void list_down_products(Step& step, std::span<const ExpertGroup> groups,
+                        const ActivationRows& hidden) {
   Activations& act = step.act;
-  const int32_t used = config.experts_used;
-  const int64_t slots = static_cast<int64_t>(step.batch.n()) * used;
-  StageTotals& totals = step.compute.clock[Stage::kRoutedExperts];
-  const StageTimer timer(totals);
-
-  const GroupedExperts grouped =
-      store.group(layer, {step.batch.n(), used, act.picks.as<int32_t>()});
-  ActivationRows& x = act.x.rows();
-  act.products.clear();
-  for (const ExpertGroup& group : grouped.on_cpu) {
-    round_rows_for(step.compute, group.weights.gate.type, x, step.batch.n());
-    round_rows_for(step.compute, group.weights.up.type, x, step.batch.n());
-    const int64_t at = static_cast<int64_t>(group.first_slot) * config.expert_dim;
-    act.products.push_back({group.weights.gate, &x, group.rows, group.n,
-                            act.expert_gate.as<float>() + at, config.expert_dim});
-    act.products.push_back({group.weights.up, &x, group.rows, group.n,
-                            act.expert_up.as<float>() + at, config.expert_dim});
-  }
-  multiply(step.compute, totals, act.products);
-
-  ActivationRows& hidden = act.expert_hidden.fresh();
-  activate(step, act.expert_gate, act.expert_up, clamp, slots, hidden);
   int32_t* slot_rows = act.slot_rows.as<int32_t>();
   int32_t* out_rows = act.out_rows.as<int32_t>();
   act.products.clear();
-  for (const ExpertGroup& group : grouped.on_cpu) {
-    round_rows_for(step.compute, group.weights.down.type, hidden, slots);
+  for (const ExpertGroup& group : groups) {
     for (int32_t i = 0; i < group.n; ++i) {
       const int32_t slot = group.first_slot + i;
       slot_rows[slot] = slot;
-      out_rows[slot] =
-          group.picks[i] + group.picks[i] / used;  // past the shared expert of earlier rows
+      // Past the shared expert of earlier rows.
+      out_rows[slot] = group.picks[i] + group.picks[i] / step.config.experts_used;
     }
     act.products.push_back({group.weights.down, &hidden, slot_rows + group.first_slot, group.n,
                             act.expert_out.as<float>(), act.dim, out_rows + group.first_slot});
   }
-  multiply(step.compute, totals, act.products);
 }
 
-void sum_experts(Step& step) {
-  Activations& act = step.act;
-  const StageTimer timer(step.compute.clock[Stage::kRoutedExperts]);
+// The second loop: each piece computes the same rows of every expert's down and sums them.
+void down_and_sum(Step& step, StageTotals& totals) {
+  constexpr int64_t kRowTile = 16;
+  const Compute& compute = step.compute;
+  const Activations& act = step.act;
   const int32_t outputs = step.config.experts_used + 1;
-  step.compute.workers.for_range(step.batch.n(), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) {
-      step.compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim,
-                                        act.dim, act.pick_weights.as<float>() + row * outputs,
-                                        outputs, act.dim,
-                                        act.output_row(static_cast<int32_t>(row)));
+  count_work(totals, act.products);
+  const int64_t grain = piece_rows(compute, act.dim, kRowTile);
+  compute.workers.for_range(act.dim, grain, [&](int64_t begin, int64_t end, int) {
+    for (const Product& product : act.products) {
+      multiply_piece(compute.kernels, {&product, begin, end});
+    }
+    for (int32_t row = 0; row < step.batch.n(); ++row) {
+      compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim + begin,
+                                   act.dim, act.pick_weights.as<float>() + row * outputs, outputs,
+                                   end - begin, act.output_row(row) + begin);
     }
   });
+}
+
+void routed_experts(Step& step, int32_t layer, float clamp, ExpertStore& store) {
+  Activations& act = step.act;
+  StageTotals& totals = step.compute.clock[Stage::kRoutedExperts];
+  const StageTimer timer(totals);
+  const GroupedExperts grouped =
+      store.group(layer, {step.batch.n(), step.config.experts_used, act.picks.as<int32_t>()});
+  const Hidden hidden{act.expert_gate.as<float>(), act.expert_up.as<float>(),
+                      act.expert_hidden.fresh(), clamp};
+  gate_and_up(step, totals, grouped.on_cpu, hidden);
+  list_down_products(step, grouped.on_cpu, hidden.rows);
+  down_and_sum(step, totals);
 }
 
 }  // namespace
@@ -104,7 +146,6 @@ void sum_experts(Step& step) {
 void experts(Step& step, int32_t layer, const MoeWeights& weights, ExpertStore& store) {
   shared_expert(step, weights.shared, step.config.shared_clamp[layer]);
   routed_experts(step, layer, step.config.expert_clamp[layer], store);
-  sum_experts(step);
 }
 
 }  // namespace hearth

@@ -7,7 +7,7 @@ const char* stage_name(Stage stage) {
       "embedding",  "hyper_connections", "attention_projections",
       "compressor", "indexer",           "attention",
       "router",     "routed_experts",    "shared_expert",
-      "head"};
+      "head",       "sampling"};
   return kNames[static_cast<int>(stage)];
 }
 

@@ -19,8 +19,9 @@ enum class Stage {
   kRoutedExperts,
   kSharedExpert,
   kHead,
+  kSampling,
 };
-constexpr int kStages = 10;
+constexpr int kStages = 11;
 const char* stage_name(Stage stage);
 
 struct StageTotals {

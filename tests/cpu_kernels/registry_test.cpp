@@ -38,6 +38,7 @@ TEST_CASE("every table is complete") {
     CAPTURE(k->name);
     CHECK((k->quantize && k->matmul && k->rms_norm && k->rope && k->store_kv && k->attention));
     CHECK((k->index_scores && k->compress && k->swiglu && k->weighted_sum && k->read_bytes));
+    CHECK((k->multiply_registers && k->multiply_registers(3) > 0));
   }
 }
 
