@@ -26,14 +26,18 @@ class RangeBody {
 
 class Workers {
  public:
-  explicit Workers(int threads) : threads_(threads) {}
+  // `nodes`: the NUMA nodes the threads are spread over evenly, in order.
+  explicit Workers(int threads, int nodes = 1) : threads_(threads), nodes_(nodes) {}
   int threads() const { return threads_; }
+  int nodes() const { return nodes_; }
+  int node_of(int thread) const { return thread * nodes_ / threads_; }
 
   // Runs `body(thread)` once on every thread, each the one that has this number in all loops.
   void on_each_thread(const std::function<void(int)>& body) const;
 
   // Cuts [0, count) into pieces of at most `grain` and runs each once, on any thread
-  // (0 <= thread < threads()). Returns when all are done.
+  // (0 <= thread < threads()). Returns when all are done. Each node's threads begin with the node's
+  // share of the range, the first with the first, and then help the others.
   template <typename F>
   void for_range(int64_t count, int64_t grain, F&& body) const noexcept {
     std::remove_reference_t<F>& borrowed = body;
@@ -44,6 +48,10 @@ class Workers {
   void run(int64_t count, int64_t grain, RangeBody body) const noexcept;
 
   int threads_;
+  int nodes_;
 };
+
+// Where a node's share of `count` things in order begins: of pieces of work, of a matrix's rows.
+inline int64_t node_share_begin(int64_t count, int node, int nodes) { return count * node / nodes; }
 
 }  // namespace hearth

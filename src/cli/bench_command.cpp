@@ -15,7 +15,7 @@
 #include "cli/progress.h"
 #include "engine/peaks.h"
 #include "engine/sampler.h"
-#include "offload/machine/machine.h"
+#include "offload/machine/memory.h"
 
 namespace hearth::cli {
 namespace {
@@ -41,6 +41,7 @@ struct Timing {
 
 struct Repetition {
   Timing prefill, decode;
+  Peaks peaks;  // measured before and after
 };
 
 double seconds_since(Clock::time_point start) {
@@ -144,41 +145,45 @@ void add_stages(Json& stages, const char* phase, const Timing& timing, const Pea
                   {"share_of_time", totals.seconds / timing.seconds}};
     const double gb_s = static_cast<double>(totals.bytes) / totals.seconds * 1e-9;
     const double gflop_s = static_cast<double>(totals.flops) / totals.seconds * 1e-9;
-    if (gb_s / peaks.read_gb_s() >= gflop_s / peaks.matmul_gflop_s()) {
+    if (gb_s / peaks.read_gb_s >= gflop_s / peaks.matmul_gflop_s) {
       stage["gb_s"] = gb_s;
-      stage["share_of_peak"] = gb_s / peaks.read_gb_s();
+      stage["share_of_peak"] = gb_s / peaks.read_gb_s;
     } else {
       stage["gflop_s"] = gflop_s;
-      stage["share_of_peak"] = gflop_s / peaks.matmul_gflop_s();
+      stage["share_of_peak"] = gflop_s / peaks.matmul_gflop_s;
     }
     stages.push_back(stage);
   }
 }
 
-const Timing& median_of(const std::vector<Repetition>& repetitions, Timing Repetition::*phase) {
-  std::vector<const Timing*> timings;
-  for (const Repetition& repetition : repetitions) timings.push_back(&(repetition.*phase));
-  std::ranges::sort(timings, {}, &Timing::seconds);
-  return *timings[(timings.size() - 1) / 2];
+// The repetition with the median time of a phase.
+const Repetition& median_of(const std::vector<Repetition>& repetitions, Timing Repetition::*phase) {
+  std::vector<const Repetition*> order;
+  for (const Repetition& repetition : repetitions) order.push_back(&repetition);
+  std::ranges::sort(order, {}, [&](const Repetition* r) { return (r->*phase).seconds; });
+  return *order[(order.size() - 1) / 2];
 }
 
 Json report(Engine& engine, const BenchOptions& options) {
-  Peaks peaks(engine.kernels(), engine.workers());
-  peaks.measure();
+  const PeakProbe probe(engine.kernels(), engine.workers());
+  Peaks before = probe.measure();
   Bench bench(engine, options);
   ProgressBar bar("Measuring");
   std::vector<Repetition> repetitions;
   std::vector<double> prefill_seconds, decode_seconds;
   for (int r = 0; r < options.repeats; ++r) {
     repetitions.push_back(bench.repeat());
+    const Peaks after = probe.measure();
+    repetitions.back().peaks = max(before, after);
+    before = after;
     prefill_seconds.push_back(repetitions.back().prefill.seconds);
     decode_seconds.push_back(repetitions.back().decode.seconds);
-    peaks.measure();
     bar.show(r + 1, options.repeats);
   }
-  const Timing& decode = median_of(repetitions, &Repetition::decode);
+  const Repetition& decode = median_of(repetitions, &Repetition::decode);
+  const Repetition& prefill = median_of(repetitions, &Repetition::prefill);
   const double steps = static_cast<double>(std::max<int64_t>(options.decode, 1));
-  const double bytes_per_token = static_cast<double>(bytes_of(decode.stages)) / steps;
+  const double bytes_per_token = static_cast<double>(bytes_of(decode.decode.stages)) / steps;
   const double decode_tok_s = static_cast<double>(options.decode) / median(decode_seconds);
 
   Json batches = Json::array();
@@ -190,8 +195,8 @@ Json report(Engine& engine, const BenchOptions& options) {
          {"decode_tok_s", static_cast<double>(options.decode * batch) / median(seconds)}});
   }
   Json stages = Json::array();
-  add_stages(stages, "prefill", median_of(repetitions, &Repetition::prefill), peaks);
-  add_stages(stages, "decode", decode, peaks);
+  add_stages(stages, "prefill", prefill.prefill, prefill.peaks);
+  add_stages(stages, "decode", decode.decode, decode.peaks);
   return {{"isa", engine.kernels().name},
           {"threads", engine.workers().threads()},
           {"prefill_tokens", options.prefill},
@@ -201,8 +206,8 @@ Json report(Engine& engine, const BenchOptions& options) {
           {"depth", options.depth},
           {"decode_bytes_per_token", bytes_per_token},
           {"decode_gb_s", bytes_per_token * decode_tok_s * 1e-9},
-          {"read_peak_gb_s", peaks.read_gb_s()},
-          {"matmul_peak_gflop_s", peaks.matmul_gflop_s()},
+          {"read_peak_gb_s", decode.peaks.read_gb_s},
+          {"matmul_peak_gflop_s", prefill.peaks.matmul_gflop_s},
           {"disk_bytes_per_token", 0},
           {"disk_gb_s", 0},
           {"expert_hit_rate", 1},

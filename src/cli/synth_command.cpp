@@ -7,7 +7,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/progress.h"
-#include "offload/machine/machine.h"
+#include "offload/machine/topology.h"
 
 namespace hearth::cli {
 namespace {
@@ -23,7 +23,7 @@ void synth(Options options) {
   synth.shape = options.shape == "pro" ? pro_shape() : flash_shape();
   synth.holes = options.sparse ? SynthHoles::kRoutedExperts : SynthHoles::kNone;
   synth.vocabulary = model_path("");
-  if (synth.threads == 0) synth.threads = physical_cores();
+  if (synth.threads == 0) synth.threads = Topology::of_this_machine().cores();
   ProgressBar bar("Writing");
   write_synth(synth, [&](int64_t done, int64_t total) { bar.show(done, total); });
   bar.clear();

@@ -7,9 +7,10 @@
 #include "base/error.h"
 #include "cpu_kernels/registry.h"
 #include "format/gguf.h"
-#include "format/mapped_file.h"
 #include "model/weights.h"
-#include "offload/machine/machine.h"
+#include "offload/machine/memory.h"
+#include "offload/machine/topology.h"
+#include "offload/store/weight_memory.h"
 
 namespace hearth {
 namespace {
@@ -27,7 +28,7 @@ int64_t choose_context(int64_t wanted, const ModelConfig& config) {
 }
 
 int choose_threads(int wanted) {
-  if (wanted == 0) return physical_cores();
+  if (wanted == 0) return Topology::of_this_machine().cores();
   if (wanted < 1 || wanted > kThreadsMax) {
     throw usage_error(fmt::format("{} threads are not possible", wanted), "--threads",
                       fmt::format("Choose 1 to {}, or 0 for one a physical core", kThreadsMax));
@@ -35,25 +36,40 @@ int choose_threads(int wanted) {
   return wanted;
 }
 
-// Reads the files into the page cache in order, which is several times faster than the page faults
-// of a first pass. A model that doesn't fit memory is left to be read on use.
-void read_ahead(const TensorDir& dir, int64_t available_bytes,
-                const std::function<void(int64_t, int64_t)>& on_load) {
-  constexpr uint64_t kStepBytes = 64 << 20;
-  uint64_t total = 0;
-  for (const ModelFile& file : dir.files) total += file.mapping->stored_bytes();
-  if (static_cast<int64_t>(total) > available_bytes) return;
-  int64_t done = 0;
-  for (const ModelFile& file : dir.files) {
-    const uint64_t size = file.mapping->bytes().size();
-    if (file.mapping->stored_bytes() < size) continue;  // holes need no reading
-    for (uint64_t at = 0; at < size; at += kStepBytes) {
-      const uint64_t bytes = std::min(kStepBytes, size - at);
-      file.mapping->populate(at, bytes);
-      done += static_cast<int64_t>(bytes);
-      if (on_load) on_load(done, static_cast<int64_t>(total));
-    }
+// What a computing process needs beside the weights: caches, activations, its own code.
+constexpr int64_t kReserveBytes = int64_t{2} << 30;
+
+// Takes the weights into memory where they fit; else they stay in the mapped files and are read on
+// use.
+WeightMemory load_weights(TensorDir& dir, const Workers& workers, const Topology& topology,
+                          const std::function<void(int64_t, int64_t)>& on_load) {
+  if (tensor_bytes(dir) > available_memory_bytes() - kReserveBytes) return {};
+  return WeightMemory(dir, workers, topology, on_load);
+}
+
+Workers make_workers(int threads, const Topology& topology) {
+  // A team that leaves cores free may run on any node.
+  const Workers workers(threads, threads == topology.cores() ? topology.nodes() : 1);
+  workers.on_each_thread([&](int thread) { topology.bind_thread(thread, threads); });
+  return workers;
+}
+
+// Every problem of the file, before the long work of loading it.
+ModelConfig check_model(const TensorDir& dir, const std::string& source) {
+  ModelConfig config = read_config(dir, source);
+  bind_weights(dir, config, source);
+  return config;
+}
+
+Tokenizer read_tokenizer(const TensorDir& dir, const ModelConfig& config,
+                         const std::string& source) {
+  Tokenizer tokenizer(dir, source);
+  if (config.vocab < tokenizer.vocab_size()) {
+    throw Error(fmt::format("the vocabulary has {} tokens, the embedding {} rows",
+                            tokenizer.vocab_size(), config.vocab),
+                source, "Get the file again");
   }
+  return tokenizer;
 }
 
 }  // namespace
@@ -61,25 +77,23 @@ void read_ahead(const TensorDir& dir, int64_t available_bytes,
 struct Engine::Loaded {
   Loaded(const EngineOptions& options)
       : source(options.model.string()),
-        available_bytes(available_memory_bytes()),
         dir(open_gguf(options.model)),
-        config(read_config(dir, source)),
-        weights(bind_weights(dir, config, source)),
-        tokenizer(dir, source),
+        config(check_model(dir, source)),
+        tokenizer(read_tokenizer(dir, config, source)),
         chat(find_chat_tokens(tokenizer)),
         chat_profile(find_chat_profile(dir)),
         kernels(choose_kernels(options.isa)),
-        workers(choose_threads(options.threads)),
+        workers(make_workers(choose_threads(options.threads), Topology::of_this_machine())),
         kv(options.kv),
         limits(options.limits),
         context(choose_context(options.context, config)),
+        weight_memory(load_weights(dir, workers, Topology::of_this_machine(), options.on_load)),
+        weights(bind_weights(dir, config, source)),
         forward(config, weights, kernels, workers, context, limits) {}
 
   const std::string source;
-  const int64_t available_bytes;
-  const TensorDir dir;
+  TensorDir dir;
   const ModelConfig config;
-  const ModelWeights weights;
   const Tokenizer tokenizer;
   const ChatSupport chat;
   const ChatProfile chat_profile;
@@ -88,6 +102,8 @@ struct Engine::Loaded {
   const KvType kv;
   const Limits limits;
   const int64_t context;
+  const WeightMemory weight_memory;
+  const ModelWeights weights;
   Forward forward;
 };
 
@@ -97,15 +113,6 @@ Engine::~Engine() = default;
 std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine);
   engine->loaded_ = std::make_unique<Loaded>(options);
-  const Loaded& loaded = *engine->loaded_;
-  if (static_cast<int32_t>(loaded.config.vocab) < loaded.tokenizer.vocab_size()) {
-    throw Error(fmt::format("the vocabulary has {} tokens, the embedding {} rows",
-                            loaded.tokenizer.vocab_size(), loaded.config.vocab),
-                loaded.source, "Get the file again");
-  }
-  const int threads = loaded.workers.threads();
-  loaded.workers.on_each_thread([&](int thread) { bind_to_core(thread, threads); });
-  read_ahead(loaded.dir, loaded.available_bytes, options.on_load);
   return engine;
 }
 
@@ -120,11 +127,7 @@ int64_t Engine::scratch_bytes() const { return loaded_->forward.scratch_bytes();
 int32_t Engine::chunk_tokens() const { return loaded_->forward.chunk_tokens(); }
 StageClock& Engine::clock() { return loaded_->forward.clock(); }
 
-int64_t Engine::weight_bytes() const {
-  uint64_t total = 0;
-  for (const auto& [name, tensor] : loaded_->dir.tensors) total += tensor.bytes;
-  return static_cast<int64_t>(total);
-}
+int64_t Engine::weight_bytes() const { return tensor_bytes(loaded_->dir); }
 
 std::unique_ptr<Session> Engine::new_session() {
   return std::unique_ptr<Session>(new Session(*this, loaded_->context));

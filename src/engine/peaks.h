@@ -8,26 +8,27 @@
 
 namespace hearth {
 
-// Measured in rounds, so that they can be spread over the time of what is compared: on a machine
-// that others use too, the best round counts.
-class Peaks {
+struct Peaks {
+  double read_gb_s = 0;       // bytes all workers together read from memory
+  double matmul_gflop_s = 0;  // multiply-adds, counted twice, all workers together do in registers
+};
+
+// On a machine that others use too, bandwidth changes from second to second: measure right before
+// and after what is compared.
+class PeakProbe {
  public:
   // Takes 2 GiB of memory: more than any cache holds.
-  Peaks(const Kernels& kernels, const Workers& workers);
+  PeakProbe(const Kernels& kernels, const Workers& workers);
 
-  void measure();
-
-  // Bytes all workers together read from memory in a second, in GB/s.
-  double read_gb_s() const { return read_gb_s_; }
-  // Multiply-adds (counted twice) all workers together do in registers in a second, in GFLOP/s.
-  double matmul_gflop_s() const { return matmul_gflop_s_; }
+  Peaks measure() const;
 
  private:
   const Kernels& kernels_;
   const Workers& workers_;
   Buffer memory_;
-  double read_gb_s_ = 0;
-  double matmul_gflop_s_ = 0;
 };
+
+// The larger of each.
+Peaks max(const Peaks& a, const Peaks& b);
 
 }  // namespace hearth

@@ -8,7 +8,6 @@
 #include <cerrno>
 #include <system_error>
 
-#include "base/check.h"
 #include "base/error.h"
 
 namespace hearth {
@@ -57,20 +56,11 @@ MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
     throw Error("cannot read its size: " + reason(errno), name, "");
   }
   size_ = checked_size(status, name);
-  stored_bytes_ = static_cast<uint64_t>(status.st_blocks) * 512;  // the unit of st_blocks
   void* mapping = ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file.fd, 0);
   if (mapping == MAP_FAILED) throw Error("cannot map the file: " + reason(errno), name, "");
   data_ = static_cast<unsigned char*>(mapping);
 }
 
 MappedFile::~MappedFile() { ::munmap(data_, size_); }
-
-void MappedFile::populate(uint64_t offset, uint64_t bytes) const {
-  HEARTH_CHECK(offset <= size_ && bytes <= size_ - offset);
-  const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  const uint64_t begin = offset / page * page;
-  // Kernels before 5.14 refuse this; pages then come on first touch.
-  (void)::madvise(data_ + begin, offset + bytes - begin, MADV_POPULATE_READ);
-}
 
 }  // namespace hearth

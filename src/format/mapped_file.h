@@ -19,17 +19,11 @@ class MappedFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::span<const unsigned char> bytes() const { return {data_, size_}; }
-  // What the file takes on its disk: less than its size where it has holes.
-  uint64_t stored_bytes() const { return stored_bytes_; }
-
-  // Reads a range's pages into memory now, which is faster than on first touch; never fails.
-  void populate(uint64_t offset, uint64_t bytes) const;
 
  private:
   std::filesystem::path path_;
   unsigned char* data_ = nullptr;
   size_t size_ = 0;
-  uint64_t stored_bytes_ = 0;
 };
 
 }  // namespace hearth

@@ -25,7 +25,7 @@ struct TensorEntry {
   int file;                   // index into TensorDir::files
   uint64_t offset;            // of the first byte, from the start of that file
   uint64_t bytes;
-  const unsigned char* data;  // the mapped bytes
+  const unsigned char* data;  // mapped, or where they were read to
 };
 
 // Integers of every width become int64 (u64 beyond its range is refused), arrays of integers

@@ -94,12 +94,20 @@ std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const 
   const int64_t piece_cost =
       std::max(total_cost / (kPiecesPerThread * compute.workers.threads()), kPieceBytesMin);
 
+  // Node by node, as the workers begin: each has its share of every matrix's rows.
+  const int nodes = compute.workers.nodes();
   compute.pieces.clear();
-  for (const Product& product : products) {
-    const int64_t tiles = std::max<int64_t>(piece_cost / row_cost(product) / row_tile, 1);
-    const int64_t rows = tiles * row_tile;
-    for (int64_t begin = 0; begin < product.w.rows; begin += rows) {
-      compute.pieces.push_back({&product, begin, std::min(begin + rows, product.w.rows)});
+  for (int node = 0; node < nodes; ++node) {
+    for (const Product& product : products) {
+      const int64_t tiles = std::max<int64_t>(piece_cost / row_cost(product) / row_tile, 1);
+      const int64_t all_tiles = (product.w.rows + row_tile - 1) / row_tile;
+      const int64_t end =
+          std::min(node_share_begin(all_tiles, node + 1, nodes) * row_tile, product.w.rows);
+      for (int64_t row = node_share_begin(all_tiles, node, nodes) * row_tile; row < end;) {
+        const int64_t row_end = std::min(row + tiles * row_tile, end);
+        compute.pieces.push_back({&product, row, row_end});
+        row = row_end;
+      }
     }
   }
   return compute.pieces;

@@ -274,18 +274,3 @@ TEST_CASE("what is no readable file is refused by kind") {
   says(open_error("/dev/zero"), "not a regular file");
   says(open_error(path("empty.gguf") / "x"), "no such file");
 }
-
-TEST_CASE("a mapped file knows its holes and takes any range to populate") {
-  const TemporaryFolder folder;
-  const auto path = write_file(folder.path() / "bytes", std::string(10000, 'x'));
-  const MappedFile file(path);
-  CHECK(file.bytes().size() == 10000);
-  file.populate(0, 10000);
-  file.populate(10000, 0);
-  file.populate(5001, 4999);
-  CHECK(file.bytes()[9999] == 'x');
-  std::filesystem::resize_file(path, 1 << 30);
-  const MappedFile sparse(path);
-  CHECK(sparse.bytes().size() == 1 << 30);
-  CHECK(sparse.stored_bytes() < 1 << 20);
-}

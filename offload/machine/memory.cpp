@@ -1,6 +1,5 @@
-#include "offload/machine/machine.h"
+#include "offload/machine/memory.h"
 
-#include <hwloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -14,22 +13,6 @@ namespace hearth {
 namespace {
 
 constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
-
-hwloc_topology_t load_topology() {
-  hwloc_topology_t topology;
-  if (hwloc_topology_init(&topology) != 0) return nullptr;
-  hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING);
-  if (hwloc_topology_load(topology) == 0) return topology;
-  hwloc_topology_destroy(topology);
-  return nullptr;
-}
-
-// What this process may use of the machine, as it was before any thread was bound; null where it
-// can't be read.
-hwloc_topology_t topology() {
-  static const hwloc_topology_t loaded = load_topology();
-  return loaded;
-}
 
 // The number in a one-line control file, nothing where it is absent or says "max".
 std::optional<int64_t> read_number(const std::filesystem::path& path) {
@@ -96,22 +79,6 @@ int64_t left_in_control_groups() {
 }
 
 }  // namespace
-
-int physical_cores() {
-  if (topology() == nullptr) return 1;
-  return std::max(hwloc_get_nbobjs_by_type(topology(), HWLOC_OBJ_CORE), 1);
-}
-
-void bind_to_core(int thread, int threads) {
-  if (topology() == nullptr || threads != physical_cores()) return;
-  const hwloc_obj_t core = hwloc_get_obj_by_type(topology(), HWLOC_OBJ_CORE, thread);
-  if (core == nullptr) return;
-  hwloc_bitmap_t processor = hwloc_bitmap_dup(core->cpuset);
-  hwloc_bitmap_singlify(processor);
-  // Where it is refused, as in some containers, only the speed differs.
-  hwloc_set_cpubind(topology(), processor, HWLOC_CPUBIND_THREAD);
-  hwloc_bitmap_free(processor);
-}
 
 int64_t available_memory_bytes() {
   return std::min(meminfo_bytes("MemAvailable:"), left_in_control_groups());

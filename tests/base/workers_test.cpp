@@ -1,0 +1,46 @@
+#include "base/workers.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <vector>
+
+using namespace hearth;
+
+TEST_CASE("every piece of a range runs once, whatever the threads, nodes and grain") {
+  for (const int threads : {1, 2, 3, 8}) {
+    for (const int nodes : {1, 2, 3}) {
+      if (nodes > threads) continue;
+      const Workers workers(threads, nodes);
+      for (const int64_t count : {0, 1, 2, 7, 100}) {
+        for (const int64_t grain : {0, 1, 3, 1000}) {
+          std::vector<std::atomic<int>> runs(count);
+          std::atomic<bool> in_range = true;
+          workers.for_range(count, grain, [&](int64_t begin, int64_t end, int thread) {
+            if (thread < 0 || thread >= threads || begin >= end) in_range = false;
+            if (end - begin > std::max<int64_t>(grain, 1)) in_range = false;
+            for (int64_t i = begin; i < end; ++i) ++runs[i];
+          });
+          CHECK(in_range);
+          CHECK(std::ranges::all_of(runs, [](auto& n) { return n == 1; }));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("threads are spread over the nodes in order, a node's share over its range") {
+  const Workers workers(8, 2);
+  for (int thread = 0; thread < 8; ++thread) CHECK(workers.node_of(thread) == thread / 4);
+  CHECK(node_share_begin(10, 0, 3) == 0);
+  CHECK(node_share_begin(10, 1, 3) == 3);
+  CHECK(node_share_begin(10, 3, 3) == 10);
+}
+
+TEST_CASE("each thread runs once, under the number it has in loops") {
+  const Workers workers(4);
+  std::vector<std::atomic<int>> runs(4);
+  workers.on_each_thread([&](int thread) { ++runs[thread]; });
+  CHECK(std::ranges::all_of(runs, [](auto& n) { return n == 1; }));
+}
