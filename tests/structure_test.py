@@ -186,7 +186,8 @@ def include_problems(files):
             if other not in reachable(box):
                 problems.append(f"{path}:{line}: {box} may not include {target}")
             elif not target.startswith(parts):
-                problems.append(f"{path}:{line}: of {other}, {box} may include {' and '.join(parts)} only, not {target}")
+                problems.append(
+                    f"{path}:{line}: of {other}, {box} may include {' and '.join(parts)} only, not {target}")
     return problems
 
 

@@ -7,9 +7,10 @@
 namespace hearth {
 namespace {
 
-// Enough that threads end a loop at about the same time; each still long enough to stream.
-constexpr int64_t kPiecesPerThread = 32;
-constexpr int64_t kPieceBytesMin = 64 << 10;
+// A piece takes this part of what is left for its thread: long streams first, short ones last, so
+// that threads end a loop together.
+constexpr int64_t kPartsOfRest = 3;
+constexpr int64_t kPieceBytesMin = 32 << 10;
 constexpr int64_t kFewRowTile = 4;  // whole row tiles of the kernels, for few tokens and for many
 constexpr int64_t kManyRowTile = 16;
 constexpr int64_t kFewTokens = 4;
@@ -82,31 +83,28 @@ void count_work(StageTotals& totals, std::span<const Product> products) {
   }
 }
 
-int64_t piece_rows(const Compute& compute, int64_t rows, int64_t row_tile) {
-  const int64_t wanted = rows / (kPiecesPerThread * compute.workers.threads());
-  return std::max(wanted / row_tile, int64_t{1}) * row_tile;
-}
-
 std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const Product> products,
                                               int64_t row_tile) {
-  int64_t total_cost = 0;
-  for (const Product& product : products) total_cost += product.w.rows * row_cost(product);
-  const int64_t piece_cost =
-      std::max(total_cost / (kPiecesPerThread * compute.workers.threads()), kPieceBytesMin);
+  const int nodes = compute.workers.nodes();
+  int64_t node_cost = 0;
+  for (const Product& product : products) node_cost += product.w.rows * row_cost(product) / nodes;
+  const int64_t parts = kPartsOfRest * std::max(compute.workers.threads() / nodes, 1);
 
   // Node by node, as the workers begin: each has its share of every matrix's rows.
-  const int nodes = compute.workers.nodes();
   compute.pieces.clear();
   for (int node = 0; node < nodes; ++node) {
+    int64_t rest = node_cost;
     for (const Product& product : products) {
-      const int64_t tiles = std::max<int64_t>(piece_cost / row_cost(product) / row_tile, 1);
-      const int64_t all_tiles = (product.w.rows + row_tile - 1) / row_tile;
-      const int64_t end =
-          std::min(node_share_begin(all_tiles, node + 1, nodes) * row_tile, product.w.rows);
-      for (int64_t row = node_share_begin(all_tiles, node, nodes) * row_tile; row < end;) {
-        const int64_t row_end = std::min(row + tiles * row_tile, end);
-        compute.pieces.push_back({&product, row, row_end});
-        row = row_end;
+      const int64_t tile_cost = row_cost(product) * row_tile;
+      const int64_t tiles = (product.w.rows + row_tile - 1) / row_tile;
+      const int64_t end = node_share_begin(tiles, node + 1, nodes);
+      for (int64_t tile = node_share_begin(tiles, node, nodes); tile < end;) {
+        const int64_t wanted = std::max(rest / parts, kPieceBytesMin) / tile_cost;
+        const int64_t taken = std::clamp<int64_t>(wanted, 1, end - tile);
+        compute.pieces.push_back(
+            {&product, tile * row_tile, std::min((tile + taken) * row_tile, product.w.rows)});
+        tile += taken;
+        rest -= taken * tile_cost;
       }
     }
   }

@@ -77,13 +77,11 @@ void round_rows_for(const Compute& compute, TensorType type, ActivationRows& x, 
 // block formats read must have been rounded.
 void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products);
 
-// The parts of multiply, for loops that do more with a piece. Pieces take about the same time each
-// and whole multiples of `row_tile` rows; they are valid until the next cut.
+// The parts of multiply, for loops that do more with a piece. Pieces are whole multiples of
+// `row_tile` rows and valid until the next cut.
 void count_work(StageTotals& totals, std::span<const Product> products);
 std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const Product> products,
                                               int64_t row_tile);
 void multiply_piece(const Kernels& kernels, const ProductPiece& piece);
-// Rows a piece should have where `rows` are cut for all workers.
-int64_t piece_rows(const Compute& compute, int64_t rows, int64_t row_tile);
 
 }  // namespace hearth

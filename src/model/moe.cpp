@@ -115,15 +115,18 @@ void down_and_sum(Step& step, StageTotals& totals) {
   const Activations& act = step.act;
   const int32_t outputs = step.config.experts_used + 1;
   count_work(totals, act.products);
-  const int64_t grain = piece_rows(compute, act.dim, kRowTile);
-  compute.workers.for_range(act.dim, grain, [&](int64_t begin, int64_t end, int) {
-    for (const Product& product : act.products) {
-      multiply_piece(compute.kernels, {&product, begin, end});
-    }
-    for (int32_t row = 0; row < step.batch.n(); ++row) {
-      compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim + begin,
-                                   act.dim, act.pick_weights.as<float>() + row * outputs, outputs,
-                                   end - begin, act.output_row(row) + begin);
+  const auto pieces = cut_into_pieces(step.compute, std::span(act.products).first(1), kRowTile);
+  compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t first, int64_t last, int) {
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t begin = pieces[i].row_begin, rows = pieces[i].row_end - begin;
+      for (const Product& product : act.products) {
+        multiply_piece(compute.kernels, {&product, begin, begin + rows});
+      }
+      for (int32_t row = 0; row < step.batch.n(); ++row) {
+        compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim + begin,
+                                     act.dim, act.pick_weights.as<float>() + row * outputs, outputs,
+                                     rows, act.output_row(row) + begin);
+      }
     }
   });
 }
