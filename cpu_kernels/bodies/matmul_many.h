@@ -9,7 +9,7 @@
 namespace hearth::HEARTH_ISA {
 namespace {
 
-constexpr int kPanelTokens = 64;  // tokens that share an unpacked tile
+constexpr int kPanelTokens = 128;  // tokens that share an unpacked tile
 constexpr int kTokenTile =
     kTileRows == 16 ? 8 : 4;  // tokens in registers: 32 vector registers or 16
 constexpr int kBlockWords = kQuantBlock / 4;
@@ -26,13 +26,19 @@ struct WeightTile {
   float biases[2][kChunkBlocks][kTileRows];
 };
 
-// One chunk of up to kPanelTokens tokens. A correction is what a dot starts from (an integer), or
-// the activation sum that the bias is multiplied with.
+// One chunk of up to kPanelTokens tokens, in the order in which it is used: tiles of tokens, slots,
+// tokens. A correction is what a dot starts from (an integer), or the activation sum that the bias
+// is multiplied with.
 template <typename Correction>
 struct TokenPanel {
-  const int8_t* codes[kPanelTokens];
-  float scales[kChunkBlocks][kPanelTokens];
-  Correction corrections[2][kChunkBlocks][kPanelTokens];
+  struct Slot {
+    int32_t codes[kTokenTile][kBlockWords];
+    float scales[kTokenTile];
+    Correction corrections[2][kTokenTile];
+  };
+  Slot slots[kPanelTokens / kTokenTile][kChunkBlocks];
+
+  Slot& at(int token, int slot) { return slots[token / kTokenTile][slot]; }
 };
 
 template <bool has_bias>
@@ -51,7 +57,8 @@ struct TileKind {
   static constexpr int kCodeMax = code_max;
   static constexpr bool kHasStart = has_start;
   static constexpr bool kHasBias = has_bias;
-  using Panel = TokenPanel<typename CorrectionType<has_bias>::Type>;
+  using Correction = typename CorrectionType<has_bias>::Type;
+  using Panel = TokenPanel<Correction>;
 };
 
 constexpr int round_code_max(int code_max) {
@@ -141,18 +148,16 @@ HEARTH_INLINE int sum_half(const int8_t* codes) {
   return _mm_cvtsi128_si32(sums) + _mm_extract_epi16(sums, 4) - 128 * kQuantHalf;
 }
 
-// Block b of the chunk for panel token t, whose activations of that block begin at `codes` and
-// `sums`.
-template <typename F, typename Panel>
-HEARTH_INLINE void set_corrections(const int8_t* codes, const float* sums, int b, int t,
-                                   Panel& panel) {
+// Token t of a slot, whose activations of the slot's block begin at `codes` and `sums`.
+template <typename F, typename Slot>
+HEARTH_INLINE void set_corrections(const int8_t* codes, const float* sums, int t, Slot& slot) {
   if constexpr (F::kHasBias) {
-    panel.corrections[0][b][t] = F::kGroup == 32 ? sums[0] + sums[1] : sums[0];
-    panel.corrections[1][b][t] = sums[1];
+    slot.corrections[0][t] = F::kGroup == 32 ? sums[0] + sums[1] : sums[0];
+    slot.corrections[1][t] = sums[1];
   } else if constexpr (kHasStart<F>) {
     const int first = sum_half(codes), last = sum_half(codes + kQuantHalf);
-    panel.corrections[0][b][t] = -F::kOffset * (F::kGroup == 32 ? first + last : first);
-    panel.corrections[1][b][t] = -F::kOffset * last;
+    slot.corrections[0][t] = -F::kOffset * (F::kGroup == 32 ? first + last : first);
+    slot.corrections[1][t] = -F::kOffset * last;
   }
 }
 
@@ -161,11 +166,13 @@ void fill_panel(const MatmulParams& p, int64_t first_token, int tokens, int64_t 
                 int blocks, typename KindOf<F>::Panel& panel) {
   for (int t = 0; t < tokens; ++t) {
     const int64_t row_block = x_row(p, first_token + t) * (p.w.cols / kQuantBlock) + first_block;
-    panel.codes[t] = p.xq.codes + row_block * kQuantBlock;
     for (int b = 0; b < blocks; ++b) {
-      panel.scales[b][t] = p.xq.scales[row_block + b];
-      set_corrections<F>(panel.codes[t] + b * kQuantBlock, p.xq.sums + 2 * (row_block + b), b, t,
-                         panel);
+      const int8_t* codes = p.xq.codes + (row_block + b) * kQuantBlock;
+      auto& slot = panel.at(t, slot_of(b));
+      const int column = t % kTokenTile;
+      __builtin_memcpy(slot.codes[column], codes, kQuantBlock);
+      slot.scales[column] = p.xq.scales[row_block + b];
+      set_corrections<F>(codes, p.xq.sums + 2 * (row_block + b), column, slot);
     }
   }
 }
@@ -188,57 +195,61 @@ struct TileProduct {
   }
 
   [[gnu::noinline]] void partial_sum(int first, RowFloats* out) const {
-    const int8_t* x[tokens];
     RowFloats sums[tokens];
-    for (int t = 0; t < tokens; ++t) {
-      x[t] = panel.codes[first_token + t];
-      sums[t] = splat_float(0.0f);
-    }
-    for (int block = first; block < blocks; block += kPartials) {
-      add_group<Kind::kGroup>(block, 0, x, sums);
-      if constexpr (Kind::kGroup == 16) add_group<16>(block, 1, x, sums);
+    for (int t = 0; t < tokens; ++t) sums[t] = splat_float(0.0f);
+    const int end = slot_of(first) + (blocks - first + kPartials - 1) / kPartials;
+    for (int slot = slot_of(first); slot < end; ++slot) {
+      const TokenSlot x(panel.slots[first_token / kTokenTile][slot], first_token % kTokenTile);
+      add_group<Kind::kGroup>(slot, 0, x, sums);
+      if constexpr (Kind::kGroup == 16) add_group<16>(slot, 1, x, sums);
       if constexpr (Kind::kHasBias) {
-        add_bias(block, 0, sums);
-        if constexpr (Kind::kGroup == 16) add_bias(block, 1, sums);
+        add_bias(slot, 0, x, sums);
+        if constexpr (Kind::kGroup == 16) add_bias(slot, 1, x, sums);
       }
     }
     for (int t = 0; t < tokens; ++t) out[t] = sums[t];
   }
 
+  // A slot from one of its tokens on. Pointers, so that all else in the loops is a constant offset.
+  struct TokenSlot {
+    const int32_t (*codes)[kBlockWords];
+    const float* scales;
+    const typename Kind::Correction* corrections[2];
+
+    HEARTH_INLINE TokenSlot(const typename Kind::Panel::Slot& slot, int token)
+        : codes(slot.codes + token),
+          scales(slot.scales + token),
+          corrections{slot.corrections[0] + token, slot.corrections[1] + token} {}
+  };
+
   // One group of weights: the whole block or one half of it.
   template <int group>
-  HEARTH_INLINE void add_group(int block, int half, const int8_t* const* x, RowFloats* sums) const {
-    const int slot = slot_of(block);
+  HEARTH_INLINE void add_group(int slot, int half, const TokenSlot& x, RowFloats* sums) const {
     Bytes dots[tokens];
     for (int t = 0; t < tokens; ++t) {
       dots[t] = zero();
-      if constexpr (Kind::kHasStart)
-        dots[t] = splat_word(panel.corrections[half][block][first_token + t]);
+      if constexpr (Kind::kHasStart) dots[t] = splat_word(x.corrections[half][t]);
     }
     const Byte* codes = tile.codes[slot][4 * half][0];
-    const int column = block * kQuantBlock + half * kQuantHalf;
     for (int j = 0; j < group / 4; j += 2) {
       const Bytes w0 = load_bytes(codes + j * sizeof(Bytes)),
                   w1 = load_bytes(codes + (j + 1) * sizeof(Bytes));
       for (int t = 0; t < tokens; ++t) {
-        const Byte* at = reinterpret_cast<const Byte*>(x[t] + column + 4 * j);
-        dots[t] = dot_add<Kind::kCodeMax>(dots[t], w0, splat_word(load_as<int32_t>(at)), w1,
-                                          splat_word(load_as<int32_t>(at + 4)));
+        const int32_t* words = x.codes[t] + 4 * half + j;
+        dots[t] =
+            dot_add<Kind::kCodeMax>(dots[t], w0, splat_word(words[0]), w1, splat_word(words[1]));
       }
     }
     const RowFloats scale = load_floats(tile.scales[half][slot]);
     for (int t = 0; t < tokens; ++t) {
-      const RowFloats values =
-          to_floats(dots[t]) * splat_float(panel.scales[block][first_token + t]);
-      sums[t] = fused_add(values, scale, sums[t]);
+      sums[t] = fused_add(to_floats(dots[t]) * splat_float(x.scales[t]), scale, sums[t]);
     }
   }
 
-  HEARTH_INLINE void add_bias(int block, int half, RowFloats* sums) const {
-    const RowFloats bias = load_floats(tile.biases[half][slot_of(block)]);
+  HEARTH_INLINE void add_bias(int slot, int half, const TokenSlot& x, RowFloats* sums) const {
+    const RowFloats bias = load_floats(tile.biases[half][slot]);
     for (int t = 0; t < tokens; ++t) {
-      sums[t] =
-          fused_add(bias, splat_float(panel.corrections[half][block][first_token + t]), sums[t]);
+      sums[t] = fused_add(bias, splat_float(x.corrections[half][t]), sums[t]);
     }
   }
 };
