@@ -7,7 +7,7 @@
 namespace hearth {
 
 struct Limits {
-  int32_t chunk_tokens = 512;       // tokens a forward pass takes at once; longer prompts are cut
+  int32_t chunk_tokens = 2048;       // tokens a forward pass takes at once; longer prompts are cut
   int32_t index_group_tokens = 16;  // tokens whose index scores are held at once
   int32_t index_block_keys = 512;   // index keys a worker scores at a time
 };

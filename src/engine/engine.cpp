@@ -36,6 +36,14 @@ int choose_threads(int wanted) {
   return wanted;
 }
 
+// No chunk needs to be longer than the context, but one token each of some sessions must fit.
+Limits fit_limits(Limits limits, int64_t context) {
+  constexpr int64_t kSessions = 64;
+  const int64_t useful = std::max(context, kSessions);
+  limits.chunk_tokens = static_cast<int32_t>(std::min<int64_t>(limits.chunk_tokens, useful));
+  return limits;
+}
+
 // What a computing process needs beside the weights: caches, activations, its own code.
 constexpr int64_t kReserveBytes = int64_t{2} << 30;
 
@@ -85,8 +93,8 @@ struct Engine::Loaded {
         kernels(choose_kernels(options.isa)),
         workers(make_workers(choose_threads(options.threads), Topology::of_this_machine())),
         kv(options.kv),
-        limits(options.limits),
         context(choose_context(options.context, config)),
+        limits(fit_limits(options.limits, context)),
         weight_memory(load_weights(dir, workers, Topology::of_this_machine(), options.on_load)),
         weights(bind_weights(dir, config, source)),
         forward(config, weights, kernels, workers, context, limits) {}
@@ -100,8 +108,8 @@ struct Engine::Loaded {
   const Kernels& kernels;
   const Workers workers;
   const KvType kv;
-  const Limits limits;
   const int64_t context;
+  const Limits limits;
   const WeightMemory weight_memory;
   const ModelWeights weights;
   Forward forward;
@@ -134,13 +142,21 @@ std::unique_ptr<Session> Engine::new_session() {
 }
 
 std::span<const float> Engine::step(std::span<const Feed> feeds, LogitRows wanted,
-                                    ForwardObserver* observer) {
+                                    ForwardObserver* observer,
+                                    const std::function<bool(int32_t)>& on_layer) {
   std::vector<Segment> segments;
   for (const Feed& feed : feeds) segments.push_back({&feed.session->cache_, feed.tokens});
-  const std::span<const float> logits = loaded_->forward.run(segments, wanted, observer);
+  bool stopped = false;
+  std::function<bool(int32_t)> guard;
+  if (on_layer) guard = [&](int32_t layers) { return !(stopped = !on_layer(layers)); };
+  const std::span<const float> logits = loaded_->forward.run(segments, wanted, observer, guard);
   for (const Feed& feed : feeds) {
-    feed.session->tokens_.insert(feed.session->tokens_.end(), feed.tokens.begin(),
-                                 feed.tokens.end());
+    if (stopped) {
+      feed.session->clear();
+    } else {
+      feed.session->tokens_.insert(feed.session->tokens_.end(), feed.tokens.begin(),
+                                   feed.tokens.end());
+    }
   }
   return logits;
 }
@@ -159,7 +175,7 @@ void Session::clear() {
 }
 
 std::span<const float> Session::feed(std::span<const int32_t> tokens,
-                                     const std::function<bool(int64_t, int64_t)>& on_chunk) {
+                                     const std::function<bool(int64_t, int64_t)>& on_progress) {
   const int64_t total = std::ssize(tokens);
   if (std::ssize(tokens_) + total > context()) {
     throw Error(fmt::format("{} tokens do not fit: {} of the context of {} are taken", total,
@@ -177,9 +193,17 @@ std::span<const float> Session::feed(std::span<const int32_t> tokens,
   for (int64_t done = 0; done < total;) {
     const int64_t n = std::min<int64_t>(engine_.chunk_tokens(), total - done);
     const Feed chunk{this, tokens.subspan(done, n)};
+    bool goes_on = true;
+    std::function<bool(int32_t)> on_layer;
+    if (on_progress) {
+      on_layer = [&](int32_t layers) {
+        return goes_on = on_progress(done + n * layers / engine_.config().layers, total);
+      };
+    }
+    const LogitRows wanted = done + n == total ? LogitRows::kLast : LogitRows::kNone;
+    logits = engine_.step({&chunk, 1}, wanted, nullptr, on_layer);
+    if (!goes_on) return {};
     done += n;
-    logits = engine_.step({&chunk, 1}, done == total ? LogitRows::kLast : LogitRows::kNone);
-    if (on_chunk && !on_chunk(done, total)) return {};
   }
   return logits;
 }

@@ -61,9 +61,11 @@ class Engine {
   std::unique_ptr<Session> new_session();
 
   // One step of several sessions, chunk_tokens() tokens at most in all. The logits [rows wanted,
-  // vocab], feed after feed, are valid until the next step.
+  // vocab], feed after feed, are valid until the next step. `on_layer` as for Forward::run: the
+  // sessions are cleared where it ends the step.
   std::span<const float> step(std::span<const Feed> feeds, LogitRows wanted,
-                              ForwardObserver* observer = nullptr);
+                              ForwardObserver* observer = nullptr,
+                              const std::function<bool(int32_t)>& on_layer = nullptr);
   int32_t chunk_tokens() const;
 
   // Time, bytes and flops by stage since the last clear.
@@ -88,10 +90,12 @@ class Session {
   void clear();
 
   // Feeds `tokens` in chunks. The logits of the last token [vocab] are valid until the engine's
-  // next step; empty when `on_chunk` (tokens done, in all) returned false, which stops after that
-  // chunk. Throws Error when they don't fit the context; the session is unchanged then.
+  // next step. `on_progress` is called often, with tokens done and in all (a part of a chunk's
+  // layers counts as that part of its tokens); where it returns false the session forgets
+  // everything and the logits are empty. Throws Error when the tokens don't fit the context; the
+  // session is unchanged then.
   std::span<const float> feed(std::span<const int32_t> tokens,
-                              const std::function<bool(int64_t, int64_t)>& on_chunk = nullptr);
+                              const std::function<bool(int64_t, int64_t)>& on_progress = nullptr);
 
  private:
   friend class Engine;

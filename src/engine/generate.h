@@ -18,7 +18,7 @@ struct GenerateOptions {
   SamplingOptions sampling;
   int64_t max_tokens = -1;          // negative: until the context is full
   std::vector<int32_t> end_tokens;  // sampling one ends the answer; it isn't part of it
-  // Called after each chunk of the prompt with tokens done and in all; false stops.
+  // Called often while the prompt is read, with tokens done and in all; false stops.
   std::function<bool(int64_t, int64_t)> on_prompt;
   // Called with each token of the answer; false stops.
   std::function<bool(int32_t)> on_token;

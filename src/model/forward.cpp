@@ -50,7 +50,8 @@ class Forward::Pass {
   }
 
   std::span<const float> run(std::span<const Segment> segments, LogitRows wanted,
-                             ForwardObserver* observer) {
+                             ForwardObserver* observer,
+                             const std::function<bool(int32_t)>& on_layer) {
     take_batch(segments);
     Step step{config_, limits_, rope_compressed_, compute_, act_, batch_};
     embed();
@@ -58,9 +59,11 @@ class Forward::Pass {
       observer->streams(-1, act_.streams_row(0), act_.streams_stride, batch_.n());
     for (int32_t layer = 0; layer < config_.layers; ++layer) {
       run_layer(step, layer);
-      if (observer == nullptr) continue;
-      observer->picks(layer, act_.picks.as<int32_t>(), batch_.n());
-      observer->streams(layer, act_.streams_row(0), act_.streams_stride, batch_.n());
+      if (observer != nullptr) {
+        observer->picks(layer, act_.picks.as<int32_t>(), batch_.n());
+        observer->streams(layer, act_.streams_row(0), act_.streams_stride, batch_.n());
+      }
+      if (on_layer && !on_layer(layer + 1)) return {};
     }
     for (const Segment& segment : batch_.segments)
       segment.cache->position += std::ssize(segment.tokens);
@@ -162,8 +165,9 @@ Forward::~Forward() = default;
 int32_t Forward::chunk_tokens() const { return pass_->limits().chunk_tokens; }
 
 std::span<const float> Forward::run(std::span<const Segment> segments, LogitRows wanted,
-                                    ForwardObserver* observer) {
-  return pass_->run(segments, wanted, observer);
+                                    ForwardObserver* observer,
+                                    const std::function<bool(int32_t)>& on_layer) {
+  return pass_->run(segments, wanted, observer, on_layer);
 }
 
 StageClock& Forward::clock() { return pass_->compute().clock; }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 
@@ -51,8 +52,11 @@ class Forward {
   // row's result does not depend on the other rows. The logits [rows wanted, vocab], segment after
   // segment, are valid until the next call. Each segment must fit its cache's context, and tokens
   // be below the vocabulary size.
+  // `on_layer` is called after each layer with the number done; where it returns false the run ends
+  // there without logits, and the segments' caches must be set back to the start.
   std::span<const float> run(std::span<const Segment> segments, LogitRows wanted,
-                             ForwardObserver* observer = nullptr);
+                             ForwardObserver* observer = nullptr,
+                             const std::function<bool(int32_t)>& on_layer = nullptr);
 
   StageClock& clock();
   int64_t scratch_bytes() const;  // activations, whether touched or not
