@@ -28,8 +28,8 @@ struct QuantizedRows {
 };
 
 // y[y_rows[i], r] = w[r] . x[x_rows[i]] for row_begin <= r < row_end. Block formats read `xq`,
-// plain ones (F32, F16, BF16) read `x`. The result of one (i, r) does not depend on n, on the range
-// or on the other rows.
+// floats (F32, F16, BF16, F8_E4M3) read `x`. The result of one (i, r) does not depend on n, on the
+// range or on the other rows.
 struct MatmulParams {
   Matrix w;               // [rows, k]
   const float* x;         // [.., k]

@@ -60,7 +60,8 @@ const Kernels& choose_kernels(std::string_view name) {
 }
 
 bool reads_quantized(TensorType type) {
-  return type != TensorType::kF32 && type != TensorType::kF16 && type != TensorType::kBF16;
+  return type != TensorType::kF32 && type != TensorType::kF16 && type != TensorType::kBF16 &&
+         type != TensorType::kF8_E4M3;
 }
 
 }  // namespace hearth

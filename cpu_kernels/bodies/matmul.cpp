@@ -13,6 +13,8 @@ void matmul(const MatmulParams& p) {
       return matmul_plain<TensorType::kF16>(p);
     case TensorType::kBF16:
       return matmul_plain<TensorType::kBF16>(p);
+    case TensorType::kF8_E4M3:
+      return matmul_f8(p);
     case TensorType::kQ4_0:
       return matmul_blocks<TensorType::kQ4_0>(p);
     case TensorType::kQ4_1:

@@ -21,6 +21,9 @@ inline float* y_row(const MatmulParams& p, int64_t i) {
 template <TensorType type>
 void matmul_plain(const MatmulParams& p);
 
+// F8_E4M3: matmul_f8.cpp.
+void matmul_f8(const MatmulParams& p);
+
 // Block formats: matmul_small.cpp, matmul_k.cpp, matmul_iq.cpp.
 template <TensorType type>
 void matmul_blocks(const MatmulParams& p);

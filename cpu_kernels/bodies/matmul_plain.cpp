@@ -47,18 +47,6 @@ struct Plain<TensorType::kBF16> {
   }
 };
 
-HEARTH_INLINE float sum_lanes(RowFloats v) {
-#ifdef __AVX512F__
-  const __m256 high = _mm512_extractf32x8_ps(v, 1);
-  const __m256 folded = _mm256_add_ps(_mm512_castps512_ps256(v), high);
-#else
-  const __m256 folded = v;
-#endif
-  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(folded), _mm256_extractf128_ps(folded, 1));
-  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
-  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
-}
-
 // The last columns, fewer than lanes, with zeros after them.
 template <typename T>
 HEARTH_INLINE void pad(const T* values, int64_t count, T* padded) {

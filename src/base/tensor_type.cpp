@@ -33,6 +33,7 @@ constexpr std::array kTypes = {
     TypeInfo{TensorType::kBF16, "BF16", 1, 2},
     TypeInfo{TensorType::kMXFP4, "MXFP4", 32, 17},
 };
+constexpr TypeInfo kF8Info{TensorType::kF8_E4M3, "F8_E4M3", 128, 129};
 
 }  // namespace
 
@@ -51,6 +52,7 @@ const TypeInfo* find_type_by_name(const char* name) {
 }
 
 const TypeInfo& type_info(TensorType type) {
+  if (type == TensorType::kF8_E4M3) return kF8Info;
   const TypeInfo* info = find_type(static_cast<uint32_t>(type));
   HEARTH_CHECK(info != nullptr);
   return *info;

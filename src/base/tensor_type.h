@@ -30,6 +30,9 @@ enum class TensorType : uint32_t {
   kI32 = 26,
   kBF16 = 30,
   kMXFP4 = 39,
+  // Not in GGUF files: the released weights' eight-bit floats (E4M3), each 128 of a row after the
+  // exponent of their scale (E8M0).
+  kF8_E4M3 = 1u << 16,
 };
 
 struct TypeInfo {
@@ -39,7 +42,7 @@ struct TypeInfo {
   int32_t block_bytes;  // bytes a block
 };
 
-// Null for an id this program does not know.
+// Null for an id this program does not know, or that no GGUF file has.
 const TypeInfo* find_type(uint32_t gguf_id);
 // Null for an unknown name; case does not matter.
 const TypeInfo* find_type_by_name(const char* name);

@@ -3,7 +3,9 @@
 #include "format/dequantize.h"
 
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "base/check.h"
 #include "base/codebooks.h"
@@ -90,6 +92,20 @@ float mxfp4_scale(uint32_t e) {
 }
 
 void mxfp4(Bytes b, float* y) { nibbles_by_table(b + 1, kMxfp4Values, mxfp4_scale(b[0]), y); }
+
+// Eight-bit floats, scaled by 2^(e - 127). E4M3 has no infinity, and NaN only as its largest code.
+void f8_e4m3(Bytes b, float* y) {
+  const float scale = std::bit_cast<float>(b[0] == 0 ? 0x00400000u : uint32_t{b[0]} << 23);
+  for (int i = 0; i < 128; ++i) {
+    const uint32_t code = b[1 + i], exponent = (code >> 3) & 15, fraction = code & 7;
+    const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(fraction), -9)
+                                          : std::ldexp(static_cast<float>(8 + fraction),
+                                                       static_cast<int>(exponent) - 10);
+    const bool is_nan = (code & 0x7f) == 0x7f;
+    y[i] = is_nan ? std::numeric_limits<float>::quiet_NaN()
+                  : (code & 0x80 ? -1.0f : 1.0f) * magnitude * scale;
+  }
+}
 
 // K formats: blocks of 256 in groups of 16 or 32, each group with a scale of its own.
 
@@ -309,6 +325,8 @@ BlockDecoder decoder(TensorType type) {
       return bf16;
     case TensorType::kMXFP4:
       return mxfp4;
+    case TensorType::kF8_E4M3:
+      return f8_e4m3;
   }
   return nullptr;
 }

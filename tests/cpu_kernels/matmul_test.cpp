@@ -43,7 +43,8 @@ class Guarded {
   T* data_;
 };
 
-const std::vector<TensorType> kPlainTypes = {TensorType::kF32, TensorType::kF16, TensorType::kBF16};
+const std::vector<TensorType> kPlainTypes = {TensorType::kF32, TensorType::kF16, TensorType::kBF16,
+                                             TensorType::kF8_E4M3};
 const std::vector<TensorType> kBlockTypes = {
     TensorType::kQ4_0,   TensorType::kQ4_1,    TensorType::kQ5_0,    TensorType::kQ5_1,
     TensorType::kQ8_0,   TensorType::kQ2_K,    TensorType::kQ3_K,    TensorType::kQ4_K,
@@ -68,6 +69,7 @@ std::vector<int> half_offsets(TensorType type) {
     case TensorType::kF32:
     case TensorType::kF16:
     case TensorType::kBF16:
+    case TensorType::kF8_E4M3:
     case TensorType::kMXFP4:
       return {};
     default:
@@ -86,6 +88,12 @@ void make_valid(TensorType type, unsigned char* data, int64_t bytes, Random& ran
     if (type == TensorType::kF16) put(data + at, float_to_half(value));
     if (type == TensorType::kBF16) put(data + at, float_to_bfloat16(value));
     if (type == TensorType::kMXFP4) data[at] = static_cast<unsigned char>(118 + random() % 12);
+    if (type == TensorType::kF8_E4M3) {
+      data[at] = static_cast<unsigned char>(110 + random() % 12);
+      for (int i = 1; i <= 128; ++i) {
+        if ((data[at + i] & 0x7f) == 0x7f) data[at + i] ^= 1;  // NaN
+      }
+    }
     for (const int offset : half_offsets(type)) {
       put(data + at + offset, float_to_half(0.01f * normal(random)));
     }

@@ -175,3 +175,26 @@ TEST_CASE("floats round to the nearest 16-bit float, ties to even") {
   CHECK(float_to_half(std::numeric_limits<float>::denorm_min()) == 0);
   CHECK(float_to_bfloat16(std::numeric_limits<float>::max()) == 0x7f80);
 }
+
+TEST_CASE("F8_E4M3: every code, scaled by a power of two") {
+  unsigned char block[129];
+  float values[128];
+  for (const int exponent : {0, 1, 120, 127, 254}) {
+    block[0] = static_cast<unsigned char>(exponent);
+    for (const int sign : {0, 1}) {
+      for (int code = 0; code < 128; ++code) {
+        block[1 + code] = static_cast<unsigned char>(128 * sign + code);
+      }
+      dequantize(TensorType::kF8_E4M3, block, 128, values);
+      const double scale = std::ldexp(sign == 0 ? 1.0 : -1.0, exponent - 127);
+      CHECK(values[0] == 0);
+      CHECK(values[1] == static_cast<float>(scale / 512));      // the least subnormal
+      CHECK(values[7] == static_cast<float>(scale * 7 / 512));  // the largest
+      CHECK(values[8] == static_cast<float>(scale / 64));       // the least normal
+      CHECK(values[0x38] == static_cast<float>(scale));         // one
+      CHECK(values[0x7e] == static_cast<float>(scale * 448));   // the largest value
+      CHECK(std::isnan(values[0x7f]));
+    }
+  }
+  CHECK(find_type(static_cast<uint32_t>(TensorType::kF8_E4M3)) == nullptr);  // in no GGUF file
+}
