@@ -21,7 +21,7 @@ using Arch = xsimd::fma3<xsimd::avx2>;
 using FloatVec = xsimd::batch<float, Arch>;
 
 // As documented in kernels.h.
-void quantize(const float* x, int64_t n, int64_t k, QuantizedRows out);
+void quantize(const float* x, int64_t n, int64_t k, RoundedRows out);
 void matmul(const MatmulParams& params);
 void rms_norm(const float* x, const float* gain, float eps, int64_t n, int64_t k, float* y);
 void rope(const RopeParams& params);

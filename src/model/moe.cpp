@@ -59,9 +59,8 @@ void gate_and_up(Step& step, StageTotals& totals, std::span<const ExpertGroup> g
     for (int64_t i = begin; i < end; ++i) {
       const ProductPiece& piece = pieces[i];
       const int64_t g = piece.product - gates.data();
-      multiply_piece(compute.kernels, piece);
-      multiply_piece(compute.kernels,
-                     {piece.product + gates.size(), piece.row_begin, piece.row_end});
+      multiply_piece(compute, piece);
+      multiply_piece(compute, {piece.product + gates.size(), piece.row_begin, piece.row_end});
       activate(compute.kernels, groups[g], piece, rounds, hidden);
     }
   });
@@ -118,7 +117,7 @@ void down_and_sum(Step& step, StageTotals& totals) {
   const int64_t grain = piece_rows(compute, act.dim, kRowTile);
   compute.workers.for_range(act.dim, grain, [&](int64_t begin, int64_t end, int) {
     for (const Product& product : act.products) {
-      multiply_piece(compute.kernels, {&product, begin, end});
+      multiply_piece(compute, {&product, begin, end});
     }
     for (int32_t row = 0; row < step.batch.n(); ++row) {
       compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim + begin,

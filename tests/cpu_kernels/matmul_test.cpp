@@ -117,7 +117,7 @@ struct Case {
   void round() {
     if (!reads_quantized(type)) return;
     choose_kernels("reference")
-        .quantize(x.data(), x_rows, k, {codes.data(), scales.data(), sums.data()});
+        .quantize(x.data(), x_rows, k, {codes.data(), scales.data(), sums.data(), nullptr, 0});
   }
 
   int64_t stride() const { return rows + 3; }
@@ -129,7 +129,7 @@ struct Case {
     std::vector<float> y(n * stride(), untouched);
     kernels.matmul({.w = {type, rows, k, weights.data()},
                     .x = x.data(),
-                    .xq = {codes.data(), scales.data(), sums.data()},
+                    .xq = {codes.data(), scales.data(), sums.data(), nullptr, 0},
                     .x_rows = gather,
                     .n = n,
                     .y = y.data(),

@@ -16,7 +16,7 @@ struct Rounded {
 
   Rounded(const Kernels& kernels, const std::vector<float>& x, int64_t n, int64_t k)
       : codes(n * k), scales(n * k / 32), sums(n * k / 16) {
-    kernels.quantize(x.data(), n, k, {codes.data(), scales.data(), sums.data()});
+    kernels.quantize(x.data(), n, k, {codes.data(), scales.data(), sums.data(), nullptr, 0});
   }
   bool operator==(const Rounded&) const = default;
 };
