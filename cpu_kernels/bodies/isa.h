@@ -1,5 +1,6 @@
 // What every kernel body shares: the table's functions inside the namespace of the instruction set
-// that the file is compiled for (HEARTH_ISA: avx2 or avx512), and that set's float vector.
+// that the file is compiled for (HEARTH_ISA: avx2 or avx512; amx and amx_emulated for the files of
+// amx/), and that set's float vector.
 //
 // Bodies are the only files with -m flags. All they define stays inside this namespace: code shared
 // under one name with the rest of the program could be the copy the linker keeps for machines
