@@ -66,7 +66,7 @@ struct Shape {
 
 // Few and many tokens; rows and columns on both sides of a tile, a block, a strip and a chunk.
 const std::vector<Shape> kShapes = {{8, 1, 32},     {15, 16, 288},  {16, 17, 544},  {17, 31, 2080},
-                                    {32, 33, 2304}, {33, 130, 544}, {64, 47, 1056}, {40, 530, 64},
+                                    {32, 33, 2304}, {33, 130, 544}, {64, 47, 1056}, {40, 530, 544},
                                     {16, 40, 4128}, {100, 16, 1280}};
 
 }  // namespace
