@@ -57,23 +57,26 @@ HEARTH_INLINE void convert_step(const Byte* const* steps, int blocks, uint16_t* 
 // MXFP4 needs no floats: a weight is one of eight magnitudes with a sign, times a power of two,
 // which moves the exponent. The table's exponents are raised so far that every scale lowers them,
 // by subtraction that stops at zero and so leaves zeros alone.
+// Scales outside 2^-125 .. 2^125 count as the nearest of those: below, weights are no normal
+// bfloat16, which tiles take for zero; above, products overflow.
 constexpr int kRaised = 125;
-constexpr int kLeastExponent = 2;  // smaller weights are no normal bfloat16, which tiles take for 0
-constexpr int kBlockBytes = 17;    // an exponent, then codes
+constexpr int kLeastExponent = 2;
+constexpr int kBlockBytes = 17;  // an exponent, then codes
 
-constexpr uint16_t raised(float magnitude, bool negative) {
-  const uint32_t bits = __builtin_bit_cast(uint32_t, magnitude) >> 16;
-  return static_cast<uint16_t>((bits + (kRaised << 7)) | (negative ? 0x8000u : 0u));
-}
+// By the low five bits of a code and what lies above it, hence every value twice.
+struct RaisedValues {
+  alignas(64) uint16_t of[32] = {};
 
-// By the low five bits of a code and what lies above it, hence twice.
-#define HEARTH_MAGNITUDES(sign)                                                                 \
-  0, raised(0.5f, sign), raised(1, sign), raised(1.5f, sign), raised(2, sign), raised(3, sign), \
-      raised(4, sign), raised(6, sign)
-alignas(64) constexpr uint16_t kRaisedValues[32] = {
-    HEARTH_MAGNITUDES(false), HEARTH_MAGNITUDES(true), HEARTH_MAGNITUDES(false),
-    HEARTH_MAGNITUDES(true)};
-#undef HEARTH_MAGNITUDES
+  constexpr RaisedValues() {
+    constexpr float kMagnitudes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    for (int i = 0; i < 32; ++i) {
+      const uint32_t bits = __builtin_bit_cast(uint32_t, kMagnitudes[i % 8]) >> 16;
+      const uint32_t sign = i % 16 < 8 ? 0 : 0x8000;
+      of[i] = static_cast<uint16_t>(bits == 0 ? 0 : sign | (bits + (kRaised << 7)));
+    }
+  }
+};
+constexpr RaisedValues kRaisedValues;
 
 // What the scales 2^(e - 127) of sixteen rows take from the raised exponents, for both of a pair.
 HEARTH_INLINE Bytes lowered_by(__m128i exponents) {
@@ -86,7 +89,7 @@ HEARTH_INLINE Bytes lowered_by(__m128i exponents) {
 
 // Nibbles of sixteen rows, four bytes each: the low ones belong to the first half of the columns.
 HEARTH_INLINE void look_up_pairs(Bytes packed, Bytes lowered, uint16_t* first, uint16_t* last) {
-  const Bytes table = load_bytes(kRaisedValues);
+  const Bytes table = load_bytes(kRaisedValues.of);
   auto store = [&](Bytes indices, uint16_t* pairs) {
     store_bytes(pairs, _mm512_subs_epu16(_mm512_permutexvar_epi16(indices, table), lowered));
   };
