@@ -19,21 +19,26 @@ constexpr int kQuantBlock = 32;  // activations that share one scale
 constexpr int kQuantHalf = 16;   // activations that share one sum
 constexpr int kIndexHeadLanes = 16;
 
-// Activation rows rounded to 8 bits: value = scale * code, scale = largest magnitude of the block /
-// 127.
-struct QuantizedRows {
+// Activation rows rounded to 8 bits, value = scale * code, scale = largest magnitude of the block /
+// 127; and, for tables with `reads_bfloat16`, to bfloat16 as well.
+struct RoundedRows {
   int8_t* codes;  // [n, k]
   float* scales;  // [n, k / 32]
   float* sums;    // [n, k / 16]: scale * sum of the codes of each half block
+
+  uint16_t* bfloat16s;      // [n, bfloat16_stride], k of each row used, each four columns in the
+                            // order 0, 2, 1, 3; null where the table does not read them
+  int64_t bfloat16_stride;  // values; k and some more, so that sixteen rows do not fall into the
+                            // same sets of a cache
 };
 
 // y[y_rows[i], r] = w[r] . x[x_rows[i]] for row_begin <= r < row_end. Block formats read `xq`,
-// floats (F32, F16, BF16, F8_E4M3) read `x`. The result of one (i, r) does not depend on n, on the
-// range or on the other rows.
+// floats (F32, F16, BF16, F8_E4M3) read `x`. The result of one (i, r) does not depend on the range
+// or on the other rows, nor, unless `prefill` is set, on n.
 struct MatmulParams {
   Matrix w;               // [rows, k]
   const float* x;         // [.., k]
-  QuantizedRows xq;       // the same rows, rounded
+  RoundedRows xq;         // the same rows, rounded
   const int32_t* x_rows;  // [n] rows of x to read, or null for 0 .. n-1
   int64_t n;
   float* y;               // [.., y_stride]
@@ -41,6 +46,7 @@ struct MatmulParams {
   int64_t y_stride;
   int64_t row_begin;
   int64_t row_end;
+  bool prefill = false;  // whether a table may use arithmetic that suits many tokens only
 };
 
 // Rotates the trailing `rope_dim` values of each of `heads` vectors of `dim` values, pairs (2i, 2i
@@ -96,9 +102,10 @@ struct CompressParams {
 
 struct Kernels {
   const char* name;
+  bool reads_bfloat16;  // whether quantize writes and matmul reads RoundedRows::bfloat16s
 
   // k must be a multiple of 32.
-  void (*quantize)(const float* x, int64_t n, int64_t k, QuantizedRows out);
+  void (*quantize)(const float* x, int64_t n, int64_t k, RoundedRows out);
   void (*matmul)(const MatmulParams& params);
   // y = gain * x / sqrt(mean(x^2) + eps) for each of n rows of k values; a null gain counts as
   // ones. y may be x.

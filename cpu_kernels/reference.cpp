@@ -28,7 +28,7 @@ void quantize_block(const float* x, int8_t* codes, float* scale, float* sums) {
   for (int half = 0; half < 2; ++half) sums[half] = *scale * static_cast<float>(half_sums[half]);
 }
 
-void quantize(const float* x, int64_t n, int64_t k, QuantizedRows out) {
+void quantize(const float* x, int64_t n, int64_t k, RoundedRows out) {
   for (int64_t b = 0; b < n * k / kQuantBlock; ++b) {
     quantize_block(x + b * kQuantBlock, out.codes + b * kQuantBlock, out.scales + b,
                    out.sums + 2 * b);
@@ -197,6 +197,7 @@ int64_t multiply_registers(int64_t rounds) {
 extern const Kernels kKernels;
 const Kernels kKernels = {
     .name = "reference",
+    .reads_bfloat16 = false,
     .quantize = quantize,
     .matmul = matmul,
     .rms_norm = rms_norm,

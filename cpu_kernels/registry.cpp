@@ -1,13 +1,19 @@
 // The tables in order of speed, and the CPU features each one needs.
 #include "cpu_kernels/registry.h"
 
+#include <cpuid.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/error.h"
 
 namespace hearth {
 
+namespace amx {
+extern const Kernels kKernels;
+}
 namespace avx2 {
 extern const Kernels kKernels;
 }
@@ -32,8 +38,28 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vnni");
 }
 
+bool has_tiles() {
+  constexpr uint32_t kBfloat16Tiles = 1u << 22, kTiles = 1u << 24;  // of leaf 7's EDX
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kBfloat16Tiles) != 0 &&
+         (edx & kTiles) != 0;
+}
+
+// Linux saves the tile registers of processes only that have asked for them; their threads
+// inherit the permission.
+bool may_use_tiles() {
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
+bool has_amx() {
+  return has_avx512() && __builtin_cpu_supports("avx512bf16") && has_tiles() && may_use_tiles();
+}
+
 std::vector<const Kernels*> find_usable() {
   std::vector<const Kernels*> found;
+  if (has_amx()) found.push_back(&amx::kKernels);
   if (has_avx512()) found.push_back(&avx512::kKernels);
   if (has_avx2()) found.push_back(&avx2::kKernels);
   found.push_back(&reference::kKernels);

@@ -39,9 +39,14 @@ ONLY_PART = {
 
 # What files compiled with -m flags may reach: plain data, and headers whose functions are all intrinsics. xsimd comes
 # in through isa.h, with the instruction set chosen.
+# Each folder of theirs is compiled once for every instruction set named.
 BODIES = "cpu_kernels/bodies/"
+TILE_BODIES = "cpu_kernels/amx/"
+BODY_ISAS = {BODIES: {"avx2", "avx512"}, TILE_BODIES: {"amx", "amx_emulated"}}
 BODY_HEADERS = re.compile(
-    r"src/base/(check|codebooks|tensor_type)\.h|cpu_kernels/kernels\.h|cpu_kernels/bodies/\w+\.h")
+    r"src/base/(check|codebooks|tensor_type)\.h|cpu_kernels/kernels\.h|cpu_kernels/(bodies|amx)/\w+\.h")
+# Instructions that one instruction set alone may have: its emulation must run without them.
+OWN_FLAGS = {"amx": re.compile(r"-mamx")}
 BODY_SYSTEM_HEADERS = {"cstdint", "immintrin.h"}
 BODY_EXTRA_HEADERS = {"cpu_kernels/bodies/isa.h": {"xsimd/xsimd.hpp"}}
 
@@ -194,7 +199,7 @@ def include_problems(files):
 def body_problems(files):
     """What the files with -m flags reach, through headers too."""
     problems, seen = [], set()
-    waiting = [path for path in files if path.startswith(BODIES)]
+    waiting = [path for path in files if path.startswith(tuple(BODY_ISAS))]
     while waiting:
         path = waiting.pop()
         if path in seen:
@@ -278,19 +283,25 @@ def length_problems(path, text, longer):
 
 
 def flag_problems(commands):
-    """`commands`: [(path, [argument])] of the whole build. Every kernel body, and nothing else, carries -m flags."""
+    """`commands`: [(path, [argument])] of the whole build. Every kernel body, and nothing else, carries -m flags; each
+    is compiled for the instruction sets of its folder, for them all and no other."""
     problems, bodies = [], {}
     for path, arguments in commands:
         isa = next((a.removeprefix("-DHEARTH_ISA=") for a in arguments if a.startswith("-DHEARTH_ISA=")), None)
         machine_flags = [a for a in arguments if re.match(r"-m(?!essage)", a)]
-        if path.startswith(BODIES):
+        if path.startswith(tuple(BODY_ISAS)):
             bodies.setdefault(path, set()).add(isa)
+            foreign = [a for a in machine_flags for owner, own in OWN_FLAGS.items() if own.match(a) and isa != owner]
+            if foreign:
+                problems.append(f"{path} is compiled for {isa} with {' '.join(foreign)}")
             if isa is None or not machine_flags:
                 problems.append(f"{path} is compiled without an instruction set")
         elif machine_flags:
             problems.append(f"{path} is compiled with {' '.join(machine_flags)}")
-    every_isa = set().union(*bodies.values()) if bodies else set()
-    problems += [f"{path} is not compiled for {every_isa - isas}" for path, isas in bodies.items() if isas != every_isa]
+    for path, isas in bodies.items():
+        wanted = next(wanted for folder, wanted in BODY_ISAS.items() if path.startswith(folder))
+        if isas != wanted:
+            problems.append(f"{path} is compiled for {isas}, not for {wanted}")
     return problems
 
 
@@ -442,7 +453,8 @@ void f(T x) {
                  "src/base/tensor_type.h": "#include <cstdint>", "src/base/workers.h": ""}
         self.assertEqual(body_problems(files), [])
         body = "cpu_kernels/bodies/norm.cpp"
-        for path, name in [(body, "<algorithm>"), (body, "<xsimd/xsimd.hpp>"), (body, '"base/workers.h"'),
+        for path, name in [(body, "<algorithm>"), ("cpu_kernels/amx/a.cpp", "<vector>"),
+                           (body, "<xsimd/xsimd.hpp>"), (body, '"base/workers.h"'),
                            ("src/base/tensor_type.h", "<vector>")]:
             self.assertEqual(len(body_problems({**files, path: "#include " + name})), 1, name)
 
@@ -473,11 +485,18 @@ void f(T x) {
         self.assertEqual(len(length_problems("a.py", "\n" * 601, {})), 1)
 
     def test_flags(self):
-        good = [("cpu_kernels/bodies/a.cpp", ["-mavx2", "-DHEARTH_ISA=avx2"]), ("src/base/a.cpp", ["-O3"])]
+        def body(path, isa, *flags):
+            return path, [*flags, f"-DHEARTH_ISA={isa}"]
+        plain, tiles = "cpu_kernels/bodies/a.cpp", "cpu_kernels/amx/a.cpp"
+        good = [body(plain, "avx2", "-mavx2"), body(plain, "avx512", "-mavx512f"), ("src/base/a.cpp", ["-O3"]),
+                body(tiles, "amx", "-mamx-tile"), body(tiles, "amx_emulated", "-mavx512f")]
         self.assertEqual(flag_problems(good), [])
-        self.assertEqual(len(flag_problems(good + [("src/base/b.cpp", ["-march=native"])])), 1)
-        self.assertEqual(len(flag_problems(good + [("cpu_kernels/bodies/a.cpp", ["-DHEARTH_ISA=avx512"])])), 1)
-        self.assertEqual(len(flag_problems(good + [("cpu_kernels/bodies/b.cpp", ["-mfma", "-DHEARTH_ISA=avx512"])])), 2)
+        for bad in [("src/base/b.cpp", ["-march=native"]), body(plain, "avx512"), body(plain, "sse", "-msse3"),
+                    body(plain, "avx512", "-mamx-tile"), body(tiles, "amx_emulated", "-mamx-bf16"),
+                    body(tiles, "avx512", "-mavx512f"), ("cpu_kernels/registry.cpp", ["-mamx-tile"])]:
+            self.assertEqual(len(flag_problems(good + [bad])), 1, bad)
+        for missing in [0, 3]:
+            self.assertEqual(len(flag_problems(good[:missing] + good[missing + 1:])), 1, missing)
 
     def test_symbols(self):
         good = [("W", "void hearth::avx2::f<int>()"), ("t", "std::f()"), ("V", "DW.ref.__gxx_personality_v0"),

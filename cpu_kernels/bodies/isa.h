@@ -1,5 +1,6 @@
 // What every kernel body shares: the table's functions inside the namespace of the instruction set
-// that the file is compiled for (HEARTH_ISA: avx2 or avx512), and that set's float vector.
+// that the file is compiled for (HEARTH_ISA: avx2 or avx512; amx and amx_emulated for the files of
+// amx/), and that set's float vector.
 //
 // Bodies are the only files with -m flags. All they define stays inside this namespace: code shared
 // under one name with the rest of the program could be the copy the linker keeps for machines
@@ -21,7 +22,7 @@ using Arch = xsimd::fma3<xsimd::avx2>;
 using FloatVec = xsimd::batch<float, Arch>;
 
 // As documented in kernels.h.
-void quantize(const float* x, int64_t n, int64_t k, QuantizedRows out);
+void quantize(const float* x, int64_t n, int64_t k, RoundedRows out);
 void matmul(const MatmulParams& params);
 void rms_norm(const float* x, const float* gain, float eps, int64_t n, int64_t k, float* y);
 void rope(const RopeParams& params);

@@ -54,7 +54,7 @@ void quantize_block(const float* x, int8_t* codes, float* scale, float* sums) {
 
 }  // namespace
 
-void quantize(const float* x, int64_t n, int64_t k, QuantizedRows out) {
+void quantize(const float* x, int64_t n, int64_t k, RoundedRows out) {
   for (int64_t b = 0; b < n * k / kQuantBlock; ++b) {
     quantize_block(x + b * kQuantBlock, out.codes + b * kQuantBlock, out.scales + b,
                    out.sums + 2 * b);

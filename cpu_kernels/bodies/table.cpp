@@ -9,6 +9,7 @@ namespace hearth::HEARTH_ISA {
 extern const Kernels kKernels;
 const Kernels kKernels = {
     .name = HEARTH_QUOTE(HEARTH_ISA),
+    .reads_bfloat16 = false,
     .quantize = quantize,
     .matmul = matmul,
     .rms_norm = rms_norm,

@@ -39,7 +39,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command.add_option("--threads", options.threads, "Compute threads; 0: one a physical core")
       ->capture_default_str();
   command.add_option("--isa", options.isa,
-                     "Kernels to use: avx512, avx2, reference; the fastest where absent");
+                     "Kernels to use: amx, avx512, avx2, reference; the fastest where absent");
   command.add_option("--kv", options.kv, "How cache rows are stored")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str();

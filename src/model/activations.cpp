@@ -26,8 +26,8 @@ int64_t attended_rows_max(const ModelConfig& config, int64_t context) {
 
 }  // namespace
 
-Activations::Activations(const ModelConfig& config, int64_t context, int threads,
-                         const Limits& limits) {
+Activations::Activations(const ModelConfig& config, const Kernels& kernels, int64_t context,
+                         int threads, const Limits& limits) {
   const int64_t n = limits.chunk_tokens;
   const int64_t group = limits.index_group_tokens;
   const int64_t used = config.experts_used;
@@ -36,15 +36,15 @@ Activations::Activations(const ModelConfig& config, int64_t context, int threads
   streams_stride = (config.streams + 1) * dim;
   streams = floats(n * streams_stride);
   next_streams = floats(n * streams_stride);
-  streams_normed = ActivationBuffer(n, config.streams * dim);
+  streams_normed = ActivationBuffer(kernels, n, config.streams * dim);
   mixes = floats(n * config.mixes());
   coefficients_stride = config.streams + config.streams * (config.streams + 1);
   coefficients = floats(n * coefficients_stride);
-  x = ActivationBuffer(n, dim);
+  x = ActivationBuffer(kernels, n, dim);
 
   plain_angles = make_angles(n, config.rope_dim);
   compressed_angles = make_angles(n, config.rope_dim);
-  q_low = ActivationBuffer(n, config.q_rank);
+  q_low = ActivationBuffer(kernels, n, config.q_rank);
   q = floats(n * heads_width);
   kv = floats(n * config.head_dim);
   entry_inputs = floats(n * 2 * 2 * config.head_dim);
@@ -63,27 +63,28 @@ Activations::Activations(const ModelConfig& config, int64_t context, int threads
   attended_rows = Buffer(static_cast<size_t>(threads * attended_max) * sizeof(void*));
   attention_scores = floats(threads * config.heads * attended_max);
   thread_row = floats(static_cast<int64_t>(threads) * std::max(config.head_dim, config.index_dim));
-  attention_out = ActivationBuffer(n, heads_width);
+  attention_out =
+      ActivationBuffer(kernels, n * config.output_groups, heads_width / config.output_groups);
   group_rows = ints(n * config.output_groups);
   grouped_out =
-      ActivationBuffer(n, static_cast<int64_t>(config.output_groups) * config.output_rank);
+      ActivationBuffer(kernels, n, static_cast<int64_t>(config.output_groups) * config.output_rank);
 
   router_scores = floats(n * config.experts);
   picks = ints(n * used);
   pick_weights = floats(n * (used + 1));
   expert_gate = floats(n * used * config.expert_dim);
   expert_up = floats(n * used * config.expert_dim);
-  expert_hidden = ActivationBuffer(n * used, config.expert_dim);
+  expert_hidden = ActivationBuffer(kernels, n * used, config.expert_dim);
   shared_gate = floats(n * config.shared_dim);
   shared_up = floats(n * config.shared_dim);
-  shared_hidden = ActivationBuffer(n, config.shared_dim);
+  shared_hidden = ActivationBuffer(kernels, n, config.shared_dim);
   slot_rows = ints(n * used);
   out_rows = ints(n * used);
   expert_out = floats(n * (used + 1) * dim);
   products.reserve(
       2 * std::max<int64_t>(std::min<int64_t>(config.experts, n * used), config.output_groups));
 
-  head_x = ActivationBuffer(n, dim);
+  head_x = ActivationBuffer(kernels, n, dim);
   logits = floats(n * config.vocab);
 }
 

@@ -232,17 +232,14 @@ void project_output(Step& step, const AttentionWeights& weights) {
   const StageTimer timer(totals);
 
   const int32_t groups = config.output_groups;
-  const int64_t group_width = static_cast<int64_t>(config.heads) * config.head_dim / groups;
   const int64_t grouped_width = static_cast<int64_t>(groups) * config.output_rank;
   ActivationRows& out = act.attention_out.rows();
-  round_rows_for(step.compute, weights.output_a.type, out, n);
-  const ActivationRows by_group = out.view(0, group_width);  // row i * groups + g
-  int32_t* group_rows = act.group_rows.as<int32_t>();        // [groups, n]
+  round_rows_for(step.compute, weights.output_a.type, out, int64_t{n} * groups);
+  int32_t* group_rows = act.group_rows.as<int32_t>();  // [groups, n]
   act.products.clear();
   for (int32_t g = 0; g < groups; ++g) {
     for (int32_t i = 0; i < n; ++i) group_rows[g * n + i] = i * groups + g;
-    act.products.push_back({expert_slice(weights.output_a, groups, g), &by_group,
-                            group_rows + g * n, n,
+    act.products.push_back({expert_slice(weights.output_a, groups, g), &out, group_rows + g * n, n,
                             act.grouped_out.values() + g * config.output_rank, grouped_width});
   }
   multiply(step.compute, totals, act.products);

@@ -40,8 +40,8 @@ class Forward::Pass {
         context_(context),
         rope_plain_(config.rope_plain, config.rope_dim),
         rope_compressed_(config.rope_compressed, config.rope_dim),
-        compute_{kernels, workers, {}, {}},
-        act_(config, context, workers.threads(), limits),
+        compute_{kernels, workers, {}, {}, false},
+        act_(config, kernels, context, workers.threads(), limits),
         store_(expert_stacks(weights), config.experts, config.experts_used, limits.chunk_tokens) {
     batch_.rows.reserve(limits.chunk_tokens);
     batch_.segments.reserve(limits.chunk_tokens);
@@ -91,6 +91,9 @@ class Forward::Pass {
       }
     }
     HEARTH_CHECK(batch_.n() > 0 && batch_.n() <= limits_.chunk_tokens);
+    // A row that decodes must not depend on its neighbours, so one of them binds the whole step.
+    compute_.prefill = std::ranges::all_of(
+        segments, [](const Segment& segment) { return segment.tokens.size() > 1; });
   }
 
   // Every stream of a row starts as the token's embedding; the row's rotations follow from its

@@ -15,44 +15,35 @@ constexpr int64_t kFewRowTile = 4;  // whole row tiles of the kernels, for few t
 constexpr int64_t kManyRowTile = 16;
 constexpr int64_t kFewTokens = 4;
 
+constexpr int64_t kBfloat16Padding = 32;  // values after each row: one cache line
+
 // The work of a row of a product, in bytes touched: weights once, activations per row.
 int64_t row_cost(const Product& product) {
   return row_bytes(product.w.type, product.w.cols) + product.n * product.w.cols / 4;
 }
 
-QuantizedRows advance(const QuantizedRows& rounded, int64_t values) {
-  return {rounded.codes + values, rounded.scales + values / kQuantBlock,
-          rounded.sums + values / kQuantHalf};
-}
-
 }  // namespace
 
-ActivationRows ActivationRows::view(int64_t offset, int64_t new_width) const {
-  ActivationRows result = *this;
-  result.values += offset;
-  result.width = new_width;
-  const bool can_round = offset % kQuantBlock == 0 && new_width % kQuantBlock == 0;
-  if (rounded.codes != nullptr && can_round) {
-    result.rounded = advance(rounded, offset);
-  } else {
-    result.rounded = {};
-    result.is_rounded = false;
-  }
-  return result;
-}
-
-ActivationBuffer::ActivationBuffer(int64_t n_max, int64_t width) {
-  const size_t count = static_cast<size_t>(n_max * width);
+ActivationBuffer::ActivationBuffer(const Kernels& kernels, int64_t n_max, int64_t width) {
   const bool can_round = width % kQuantBlock == 0;
-  const size_t floats = count + (can_round ? count / kQuantBlock + count / kQuantHalf : 0);
-  memory_ = Buffer(floats * sizeof(float) + (can_round ? count : 0));
+  const int64_t stride = kernels.reads_bfloat16 && can_round ? width + kBfloat16Padding : 0;
+  const size_t count = static_cast<size_t>(n_max * width);
+  const size_t blocks = can_round ? count / kQuantBlock : 0;
+  const size_t scales_and_sums = blocks * (1 + kQuantBlock / kQuantHalf);
+  const size_t bfloat16s = static_cast<size_t>(n_max * stride);
+  // The order keeps bfloat16 rows at whole cache lines.
+  memory_ = Buffer((count + scales_and_sums) * sizeof(float) + bfloat16s * sizeof(uint16_t) +
+                   blocks * kQuantBlock);
   rows_.values = memory_.as<float>();
   rows_.width = width;
-  if (can_round) {
-    rows_.rounded.scales = rows_.values + count;
-    rows_.rounded.sums = rows_.rounded.scales + count / kQuantBlock;
-    rows_.rounded.codes = reinterpret_cast<int8_t*>(rows_.values + floats);
-  }
+  if (!can_round) return;
+  RoundedRows& rounded = rows_.rounded;
+  uint16_t* after_values = reinterpret_cast<uint16_t*>(rows_.values + count);
+  rounded.bfloat16s = stride > 0 ? after_values : nullptr;
+  rounded.bfloat16_stride = stride;
+  rounded.scales = reinterpret_cast<float*>(after_values + bfloat16s);
+  rounded.sums = rounded.scales + blocks;
+  rounded.codes = reinterpret_cast<int8_t*>(rounded.scales + scales_and_sums);
 }
 
 ActivationRows& ActivationBuffer::fresh() {
@@ -65,13 +56,19 @@ void round_rows_for(const Compute& compute, TensorType type, ActivationRows& x, 
   HEARTH_CHECK(x.rounded.codes != nullptr);
   compute.workers.for_range(n, 4, [&](int64_t begin, int64_t end, int) {
     compute.kernels.quantize(x.values + begin * x.width, end - begin, x.width,
-                             advance(x.rounded, begin * x.width));
+                             x.rounded_at(begin, 0));
   });
   x.is_rounded = true;
 }
 
-QuantizedRows ActivationRows::rounded_at(int64_t row, int64_t column) const {
-  return advance(rounded, row * width + column);
+RoundedRows ActivationRows::rounded_at(int64_t row, int64_t column) const {
+  const int64_t at = row * width + column;
+  RoundedRows result = rounded;
+  result.codes += at;
+  result.scales += at / kQuantBlock;
+  result.sums += at / kQuantHalf;
+  if (rounded.bfloat16s != nullptr) result.bfloat16s += row * rounded.bfloat16_stride + column;
+  return result;
 }
 
 void count_work(StageTotals& totals, std::span<const Product> products) {
@@ -111,18 +108,19 @@ std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const 
   return compute.pieces;
 }
 
-void multiply_piece(const Kernels& kernels, const ProductPiece& piece) {
+void multiply_piece(const Compute& compute, const ProductPiece& piece) {
   const Product& product = *piece.product;
-  kernels.matmul({.w = product.w,
-                  .x = product.x->values,
-                  .xq = product.x->rounded,
-                  .x_rows = product.x_rows,
-                  .n = product.n,
-                  .y = product.y,
-                  .y_rows = product.y_rows,
-                  .y_stride = product.y_stride,
-                  .row_begin = piece.row_begin,
-                  .row_end = piece.row_end});
+  compute.kernels.matmul({.w = product.w,
+                          .x = product.x->values,
+                          .xq = product.x->rounded,
+                          .x_rows = product.x_rows,
+                          .n = product.n,
+                          .y = product.y,
+                          .y_rows = product.y_rows,
+                          .y_stride = product.y_stride,
+                          .row_begin = piece.row_begin,
+                          .row_end = piece.row_end,
+                          .prefill = compute.prefill});
 }
 
 void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products) {
@@ -130,7 +128,7 @@ void multiply(Compute& compute, StageTotals& totals, std::span<const Product> pr
   const bool few = std::ranges::all_of(products, [](auto& p) { return p.n <= kFewTokens; });
   const auto pieces = cut_into_pieces(compute, products, few ? kFewRowTile : kManyRowTile);
   compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) multiply_piece(compute.kernels, pieces[i]);
+    for (int64_t i = begin; i < end; ++i) multiply_piece(compute, pieces[i]);
   });
 }
 

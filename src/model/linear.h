@@ -12,26 +12,22 @@
 
 namespace hearth {
 
-// Activation rows as float32, and rounded to 8 bits once a block format asks for them.
-// Views share the memory of the rows they were cut from.
+// Activation rows as float32, and rounded once a block format asks for them.
 struct ActivationRows {
   float* values = nullptr;  // [n, width]
-  QuantizedRows rounded{};
+  RoundedRows rounded{};
   int64_t width = 0;
   bool is_rounded = false;  // whether `rounded` holds the present values
 
-  // The rows that start at float offset `offset`, read as rows of `new_width`. They stay rounded
-  // where both are multiples of 32.
-  ActivationRows view(int64_t offset, int64_t new_width) const;
   // Where the rounded form of row `row` lies from column `column` on, a multiple of 32.
-  QuantizedRows rounded_at(int64_t row, int64_t column) const;
+  RoundedRows rounded_at(int64_t row, int64_t column) const;
 };
 
-// Owns the memory of `n_max` rows of `width` values.
+// Owns the memory of `n_max` rows of `width` values, rounded the way `kernels` read them.
 class ActivationBuffer {
  public:
   ActivationBuffer() = default;
-  ActivationBuffer(int64_t n_max, int64_t width);
+  ActivationBuffer(const Kernels& kernels, int64_t n_max, int64_t width);
   ActivationRows& rows() { return rows_; }
   // The rows, about to be written anew.
   ActivationRows& fresh();
@@ -68,6 +64,7 @@ struct Compute {
   const Workers& workers;
   StageClock clock;
   std::vector<ProductPiece> pieces;  // scratch of multiply
+  bool prefill = false;              // as in MatmulParams, of the step at hand
 };
 
 // Rounds the first `n` rows, if they aren't yet and a matrix of `type` reads them so.
@@ -82,6 +79,6 @@ void multiply(Compute& compute, StageTotals& totals, std::span<const Product> pr
 void count_work(StageTotals& totals, std::span<const Product> products);
 std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const Product> products,
                                               int64_t row_tile);
-void multiply_piece(const Kernels& kernels, const ProductPiece& piece);
+void multiply_piece(const Compute& compute, const ProductPiece& piece);
 
 }  // namespace hearth

@@ -59,9 +59,8 @@ void gate_and_up(Step& step, StageTotals& totals, std::span<const ExpertGroup> g
     for (int64_t i = begin; i < end; ++i) {
       const ProductPiece& piece = pieces[i];
       const int64_t g = piece.product - gates.data();
-      multiply_piece(compute.kernels, piece);
-      multiply_piece(compute.kernels,
-                     {piece.product + gates.size(), piece.row_begin, piece.row_end});
+      multiply_piece(compute, piece);
+      multiply_piece(compute, {piece.product + gates.size(), piece.row_begin, piece.row_end});
       activate(compute.kernels, groups[g], piece, rounds, hidden);
     }
   });
@@ -120,7 +119,7 @@ void down_and_sum(Step& step, StageTotals& totals) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t begin = pieces[i].row_begin, rows = pieces[i].row_end - begin;
       for (const Product& product : act.products) {
-        multiply_piece(compute.kernels, {&product, begin, begin + rows});
+        multiply_piece(compute, {&product, begin, begin + rows});
       }
       for (int32_t row = 0; row < step.batch.n(); ++row) {
         compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim + begin,

@@ -41,7 +41,8 @@ struct RopeAngles {
 // Scratch memory, sized for the largest chunk and the longest context. Shapes hold for a batch of n
 // rows.
 struct Activations {
-  Activations(const ModelConfig& config, int64_t context, int threads, const Limits& limits);
+  Activations(const ModelConfig& config, const Kernels& kernels, int64_t context, int threads,
+              const Limits& limits);
   int64_t bytes() const;
 
   float* streams_row(int32_t row) const { return streams.as<float>() + row * streams_stride; }
@@ -80,9 +81,9 @@ struct Activations {
   Buffer attended_rows;            // [threads, attended_max] pointers
   Buffer attention_scores;         // [threads, heads, attended_max]
   Buffer thread_row;               // [threads, max(head_dim, index_dim)]
-  ActivationBuffer attention_out;  // [n, heads * head_dim]
-  Buffer group_rows;  // [groups, n] int32: the rows of each group in attention_out cut into groups
-  ActivationBuffer grouped_out;  // [n, groups * output_rank]
+  ActivationBuffer attention_out;  // [n * groups, heads * head_dim / groups]: row i * groups + g
+  Buffer group_rows;               // [groups, n] int32: the rows of each group in attention_out
+  ActivationBuffer grouped_out;    // [n, groups * output_rank]
 
   Buffer router_scores;  // [n, experts]
   Buffer picks;          // [n, experts_used] int32
