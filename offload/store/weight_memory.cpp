@@ -130,6 +130,12 @@ WeightMemory::WeightMemory(TensorDir& dir, const Workers& workers, const Topolog
   }
 }
 
+int64_t WeightMemory::bytes() const {
+  size_t total = 0;
+  for (const Buffer& file : files_) total += file.bytes();
+  return static_cast<int64_t>(total);
+}
+
 int64_t tensor_bytes(const TensorDir& dir) {
   uint64_t total = 0;
   for (const auto& [name, tensor] : dir.tensors) total += tensor.bytes;

@@ -22,6 +22,8 @@ class WeightMemory {
   WeightMemory(TensorDir& dir, const Workers& workers, const Topology& topology,
                const std::function<void(int64_t, int64_t)>& on_load);
 
+  int64_t bytes() const;  // address space: as long as the files
+
  private:
   std::vector<Buffer> files_;  // as long as the file, committed where tensors lie
 };

@@ -165,26 +165,23 @@ const Repetition& median_of(const std::vector<Repetition>& repetitions, Timing R
 }
 
 Json report(Engine& engine, const BenchOptions& options) {
-  const PeakProbe probe(engine.kernels(), engine.workers());
+  const PeakProbe probe(engine);
   Peaks before = probe.measure();
   Bench bench(engine, options);
   ProgressBar bar("Measuring");
   std::vector<Repetition> repetitions;
-  std::vector<double> prefill_seconds, decode_seconds;
   for (int r = 0; r < options.repeats; ++r) {
     repetitions.push_back(bench.repeat());
     const Peaks after = probe.measure();
     repetitions.back().peaks = max(before, after);
     before = after;
-    prefill_seconds.push_back(repetitions.back().prefill.seconds);
-    decode_seconds.push_back(repetitions.back().decode.seconds);
     bar.show(r + 1, options.repeats);
   }
   const Repetition& decode = median_of(repetitions, &Repetition::decode);
   const Repetition& prefill = median_of(repetitions, &Repetition::prefill);
   const double steps = static_cast<double>(std::max<int64_t>(options.decode, 1));
   const double bytes_per_token = static_cast<double>(bytes_of(decode.decode.stages)) / steps;
-  const double decode_tok_s = static_cast<double>(options.decode) / median(decode_seconds);
+  const double decode_tok_s = static_cast<double>(options.decode) / decode.decode.seconds;
 
   Json batches = Json::array();
   for (const int batch : options.batches) {
@@ -200,7 +197,7 @@ Json report(Engine& engine, const BenchOptions& options) {
   return {{"isa", engine.kernels().name},
           {"threads", engine.workers().threads()},
           {"prefill_tokens", options.prefill},
-          {"prefill_tok_s", static_cast<double>(options.prefill) / median(prefill_seconds)},
+          {"prefill_tok_s", static_cast<double>(options.prefill) / prefill.prefill.seconds},
           {"decode_tokens", options.decode},
           {"decode_tok_s", decode_tok_s},
           {"depth", options.depth},

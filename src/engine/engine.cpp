@@ -135,6 +135,8 @@ int64_t Engine::scratch_bytes() const { return loaded_->forward.scratch_bytes();
 int32_t Engine::chunk_tokens() const { return loaded_->forward.chunk_tokens(); }
 StageClock& Engine::clock() { return loaded_->forward.clock(); }
 
+const TensorDir& Engine::tensors() const { return loaded_->dir; }
+bool Engine::holds_weights() const { return loaded_->weight_memory.bytes() > 0; }
 int64_t Engine::weight_bytes() const { return tensor_bytes(loaded_->dir); }
 
 std::unique_ptr<Session> Engine::new_session() {

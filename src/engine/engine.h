@@ -55,7 +55,10 @@ class Engine {
   int64_t context() const;  // tokens a session holds
   const Kernels& kernels() const;
   const Workers& workers() const;
+  const TensorDir& tensors() const;
   int64_t weight_bytes() const;  // of all tensors in the file
+  // Whether weights lie in memory of the engine's own; else they are read from their file on use.
+  bool holds_weights() const;
   int64_t scratch_bytes() const;
 
   std::unique_ptr<Session> new_session();

@@ -9,9 +9,10 @@ namespace {
 
 constexpr int64_t kBytes = int64_t{2} << 30;
 constexpr int64_t kPageBytes = 4096;
-constexpr int64_t kPieceBytes = int64_t{8} << 20;
-constexpr int64_t kMultiplyRounds = 1 << 16;  // a few milliseconds
-constexpr int kRounds = 2;
+constexpr size_t kPieceBytes = size_t{8} << 20;
+constexpr uint64_t kWeightBytesMin = uint64_t{1} << 30;  // more than caches hold
+constexpr int64_t kMultiplyRounds = 1 << 16;             // a few milliseconds
+constexpr int kRounds = 3;
 
 template <typename F>
 double best_rate(F&& run) {
@@ -27,29 +28,61 @@ double best_rate(F&& run) {
 
 }  // namespace
 
-PeakProbe::PeakProbe(const Kernels& kernels, const Workers& workers)
-    : kernels_(kernels), workers_(workers), memory_(kBytes) {
+PeakProbe::PeakProbe(const Engine& engine) : engine_(engine) {
+  if (engine.holds_weights()) list_weights();
+  uint64_t bytes = 0;
+  for (const auto& piece : pieces_) bytes += piece.size();
+  if (bytes >= kWeightBytesMin) return;
+  pieces_.clear();
+  memory_ = Buffer(kBytes);
   // Pages differ, so that none can be merged with another.
-  workers_.for_range(kBytes / kPageBytes, 1024, [&](int64_t begin, int64_t end, int) {
+  engine.workers().for_range(kBytes / kPageBytes, 1024, [&](int64_t begin, int64_t end, int) {
     for (int64_t page = begin; page < end; ++page) {
       int64_t* words = memory_.as<int64_t>() + page * (kPageBytes / 8);
       std::fill(words, words + kPageBytes / 8, page);
     }
   });
+  add_pieces({memory_.data(), memory_.bytes()});
+}
+
+// Of stacked experts as many as a token uses, spread over the stack.
+void PeakProbe::list_weights() {
+  const ModelConfig& config = engine_.config();
+  for (const auto& [name, tensor] : engine_.tensors().tensors) {
+    const bool is_stack = tensor.dims.size() == 3;
+    const int64_t parts = is_stack ? tensor.dims[2] : 1;
+    const int64_t used = is_stack ? std::min<int64_t>(config.experts_used, parts) : 1;
+    const uint64_t part_bytes = tensor.bytes / static_cast<uint64_t>(parts);
+    for (int64_t i = 0; i < used; ++i) {
+      const auto part = static_cast<uint64_t>(i * parts / used);
+      add_pieces({tensor.data + part * part_bytes, part_bytes});
+    }
+  }
+}
+
+void PeakProbe::add_pieces(std::span<const unsigned char> bytes) {
+  for (size_t at = 0; at < bytes.size(); at += kPieceBytes) {
+    pieces_.push_back(bytes.subspan(at, std::min(kPieceBytes, bytes.size() - at)));
+  }
 }
 
 Peaks PeakProbe::measure() const {
+  const Workers& workers = engine_.workers();
+  const Kernels& kernels = engine_.kernels();
   std::atomic<uint64_t> sum = 0;  // used, so that no read can be left out
   const double read = best_rate([&] {
-    workers_.for_range(kBytes, kPieceBytes, [&](int64_t begin, int64_t end, int) {
-      sum += kernels_.read_bytes(memory_.data() + begin, end - begin);
+    std::atomic<int64_t> bytes = 0;
+    workers.for_range(std::ssize(pieces_), 1, [&](int64_t begin, int64_t, int) {
+      const auto& piece = pieces_[begin];
+      sum += kernels.read_bytes(piece.data(), std::ssize(piece));
+      bytes += std::ssize(piece);
     });
-    return static_cast<double>(kBytes);
+    return static_cast<double>(bytes);
   });
   const double multiply = best_rate([&] {
     std::atomic<int64_t> done = 0;
-    workers_.for_range(workers_.threads(), 1, [&](int64_t, int64_t, int) {
-      done += kernels_.multiply_registers(kMultiplyRounds);
+    workers.for_range(workers.threads(), 1, [&](int64_t, int64_t, int) {
+      done += kernels.multiply_registers(kMultiplyRounds);
     });
     return static_cast<double>(done);
   });

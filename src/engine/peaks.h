@@ -2,9 +2,11 @@
 // with.
 #pragma once
 
+#include <span>
+#include <vector>
+
 #include "base/buffer.h"
-#include "base/workers.h"
-#include "cpu_kernels/kernels.h"
+#include "engine/engine.h"
 
 namespace hearth {
 
@@ -13,19 +15,24 @@ struct Peaks {
   double matmul_gflop_s = 0;  // multiply-adds, counted twice, all workers together do in registers
 };
 
-// On a machine that others use too, bandwidth changes from second to second: measure right before
-// and after what is compared.
+// Bandwidth depends on where memory happens to lie and, where others use the machine too, changes
+// from second to second: the probe reads the model's own weights, and should do so right before and
+// after what is compared.
 class PeakProbe {
  public:
-  // Takes 2 GiB of memory: more than any cache holds.
-  PeakProbe(const Kernels& kernels, const Workers& workers);
+  // Reads what a token reads: all of the engine's dense weights and its share of the experts. Takes
+  // 2 GiB of memory instead where they are too small to stand for memory, or still in their file.
+  explicit PeakProbe(const Engine& engine);
 
   Peaks measure() const;
 
  private:
-  const Kernels& kernels_;
-  const Workers& workers_;
-  Buffer memory_;
+  void list_weights();
+  void add_pieces(std::span<const unsigned char> bytes);
+
+  const Engine& engine_;
+  Buffer memory_;  // empty where weights are read
+  std::vector<std::span<const unsigned char>> pieces_;
 };
 
 // The larger of each.
