@@ -125,7 +125,7 @@ HEARTH_INLINE void load_activations(const int8_t* codes, const float* scales, co
       x.starts[0][v] = x.starts[1][v] = zero();
     }
   }
-  x.scales = repeat_rows(_mm256_loadu_ps(scales));
+  x.scales = repeat_rows(_mm256_loadu_ps(scales)) * splat_float(F::kFactor);
   if constexpr (F::kHasBias) {
     __m256 halves[2];
     split_sums(sums, halves);
@@ -193,7 +193,7 @@ class FewTokens {
   }
 
  private:
-  static constexpr int kRows = tokens == 1 ? 4 : 2;  // that share the work on the activations
+  static constexpr int kRows = 8;  // that share the work on the activations
   static constexpr int kGroups = kRows / kGroupRows;
 
   // kRows rows from `row`; those past the end repeat the last.
@@ -208,7 +208,9 @@ class FewTokens {
       for (int g = 0; g < kGroups; ++g) {
         for (int t = 0; t < tokens; ++t) partials[g][t] = splat_float(0.0f);
       }
-      for (int64_t step = begin; step < end; ++step) add_step(rows, step, partials);
+      const int64_t whole_end = end < weights_.full_steps ? end : weights_.full_steps;
+      for (int64_t step = begin; step < whole_end; ++step) add_step(rows, step, partials);
+      if (F::kBlock == 32 && end > whole_end) add_padded_step(rows, whole_end, partials);
       for (int g = 0; g < kGroups; ++g) {
         for (int t = 0; t < tokens; ++t) add_chunk(partials[g][t], totals[t] + g * kGroupRows);
       }
@@ -227,29 +229,44 @@ class FewTokens {
   HEARTH_INLINE void add_step(const int64_t* rows, int64_t step,
                               RowFloats (&partials)[kGroups][tokens]) {
     Activations x[tokens];
-    for (int t = 0; t < tokens; ++t) load_token(t, step, x[t]);
+    for (int t = 0; t < tokens; ++t) {
+      load_activations<F>(rows_[t].codes + step * kStepColumns,
+                          rows_[t].scales + step * kStepBlocks,
+                          rows_[t].sums + step * 2 * kStepBlocks, x[t]);
+    }
 #pragma GCC unroll 4  // so that the groups' instructions mix
+    for (int g = 0; g < kGroups; ++g) {
+      const Byte* steps[kGroupRows];
+      for (int r = 0; r < kGroupRows; ++r) {
+        steps[r] = weights_.row(rows[g * kGroupRows + r]) + step * F::kStepBytes;
+        weights_.prefetch(steps[r], kRows);
+      }
+      add_group(steps, x, partials[g]);
+    }
+  }
+
+  // The last step of rows that end inside it.
+  [[gnu::noinline]] void add_padded_step(const int64_t* rows, int64_t step,
+                                         RowFloats (&partials)[kGroups][tokens]) {
+    Activations x[tokens];
+    for (int t = 0; t < tokens; ++t) {
+      load_activations<F>(padded_[t].codes, padded_[t].scales, padded_[t].sums, x[t]);
+    }
     for (int g = 0; g < kGroups; ++g) {
       Byte padded[kGroupRows][F::kStepBytes];
       const Byte* steps[kGroupRows];
       for (int r = 0; r < kGroupRows; ++r) {
         steps[r] = weights_.at(rows[g * kGroupRows + r], step, padded[r]);
-        weights_.prefetch(steps[r], kRows);
       }
-      Weights w;
-      unpack_group<F>(steps, w);
-      for (int t = 0; t < tokens; ++t) partials[g][t] = accumulate<F>(w, x[t], partials[g][t]);
+      add_group(steps, x, partials[g]);
     }
   }
 
-  HEARTH_INLINE void load_token(int t, int64_t step, Activations& x) {
-    if (F::kBlock == 32 && step >= weights_.full_steps) {
-      load_activations<F>(padded_[t].codes, padded_[t].scales, padded_[t].sums, x);
-    } else {
-      load_activations<F>(rows_[t].codes + step * kStepColumns,
-                          rows_[t].scales + step * kStepBlocks,
-                          rows_[t].sums + step * 2 * kStepBlocks, x);
-    }
+  static HEARTH_INLINE void add_group(const Byte* const* steps, const Activations* x,
+                                      RowFloats* partials) {
+    Weights w;
+    unpack_group<F>(steps, w);
+    for (int t = 0; t < tokens; ++t) partials[t] = accumulate<F>(w, x[t], partials[t]);
   }
 
   const MatmulParams& p_;

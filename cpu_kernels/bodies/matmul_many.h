@@ -163,7 +163,7 @@ void fill_panel(const MatmulParams& p, int64_t first_token, int tokens, int64_t 
     const int64_t row_block = x_row(p, first_token + t) * (p.w.cols / kQuantBlock) + first_block;
     panel.codes[t] = p.xq.codes + row_block * kQuantBlock;
     for (int b = 0; b < blocks; ++b) {
-      panel.scales[b][t] = p.xq.scales[row_block + b];
+      panel.scales[b][t] = p.xq.scales[row_block + b] * F::kFactor;
       set_corrections<F>(panel.codes[t] + b * kQuantBlock, p.xq.sums + 2 * (row_block + b), b, t,
                          panel);
     }

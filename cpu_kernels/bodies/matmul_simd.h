@@ -49,6 +49,13 @@ HEARTH_INLINE Bytes zero() { return _mm512_setzero_si512(); }
 HEARTH_INLINE Bytes splat(int byte) { return _mm512_set1_epi8(static_cast<char>(byte)); }
 HEARTH_INLINE Bytes splat_word(int32_t word) { return _mm512_set1_epi32(word); }
 HEARTH_INLINE Bytes load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+// The same for a vector that is used several times: the compiler would repeat the load, which
+// mostly touches two cache lines, in each instruction.
+HEARTH_INLINE Bytes load_once(const void* p) {
+  Bytes v = load_bytes(p);
+  asm("" : "+v"(v));
+  return v;
+}
 HEARTH_INLINE void store_bytes(void* p, Bytes v) { _mm512_storeu_si512(p, v); }
 HEARTH_INLINE Bytes add_bytes(Bytes a, Bytes b) { return _mm512_add_epi8(a, b); }
 HEARTH_INLINE Bytes subtract_words(Bytes a, Bytes b) { return _mm512_sub_epi32(a, b); }
@@ -87,6 +94,11 @@ HEARTH_INLINE Bytes shift_left(Bytes v) {
 // table[index] for indices 0 .. 15.
 HEARTH_INLINE Bytes look_up(__m128i table, Bytes indices) {
   return _mm512_shuffle_epi8(repeat_piece(table), indices);
+}
+// The same by the low nibble of each byte. (A permute reads six bits; the table is there four
+// times.)
+HEARTH_INLINE Bytes look_up_nibble(__m128i table, Bytes v) {
+  return _mm512_permutexvar_epi8(v, repeat_piece(table));
 }
 // Eight times byte a, then eight times byte b of each piece.
 template <int a, int b>
@@ -211,6 +223,7 @@ HEARTH_INLINE Bytes shift_left(Bytes v) {
 HEARTH_INLINE Bytes look_up(__m128i table, Bytes indices) {
   return _mm256_shuffle_epi8(repeat_piece(table), indices);
 }
+HEARTH_INLINE Bytes look_up_nibble(__m128i table, Bytes v) { return look_up(table, v & splat(15)); }
 template <int a, int b>
 HEARTH_INLINE Bytes spread_bytes(Bytes v) {
   return _mm256_shuffle_epi8(v, repeat_piece(_mm_set_epi64x(b * kEveryByte, a * kEveryByte)));

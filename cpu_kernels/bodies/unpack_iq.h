@@ -13,7 +13,7 @@ struct Format<TensorType::kIQ4_XS> : LargeBlocks {
 
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
-    return look_up(kIq4Values, kOffset, unpack_nibbles<8, 16>(blocks));
+    return look_up_nibbles<8, 16>(kIq4Values, kOffset, blocks);
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     const __m256i block = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
