@@ -6,8 +6,9 @@
 // b % 8, blocks in order:
 //   partial = fma(dot * (activation scale * kFactor), weight scale, partial)  // dot: exact integer
 //   partial = fma(bias, activation sum, partial)                  // formats with a bias
-// each for the first and then the last half of the block where groups are of 16. The chunk's sum is
-// ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)) of the partial sums; chunks are added in order to 0.
+// each of the two for the first and then the last half of the block where its groups are of 16. The
+// chunk's sum is ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)) of the partial sums; chunks are added in
+// order to 0.
 #pragma once
 
 #include "cpu_kernels/bodies/matmul.h"

@@ -14,24 +14,41 @@ constexpr int kFewTokens = 4;
 constexpr int kGroupRows = 4 / kVectors;
 
 #ifdef __AVX512F__
+template <bool paired>
 HEARTH_INLINE RowFloats fold_order(__m256 row0, __m256 row1) {
-  const __m512i order = _mm512_setr_epi32(0, 16, 4, 20, 1, 17, 5, 21, 2, 18, 6, 22, 3, 19, 7, 23);
+  const __m512i order =
+      paired ? _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+             : _mm512_setr_epi32(0, 16, 4, 20, 1, 17, 5, 21, 2, 18, 6, 22, 3, 19, 7, 23);
   return _mm512_permutex2var_ps(_mm512_castps256_ps512(row0), order, _mm512_castps256_ps512(row1));
 }
-HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[2]) { return fold_order(rows[0], rows[1]); }
-HEARTH_INLINE RowFloats repeat_rows(__m256 row) { return fold_order(row, row); }
+template <bool paired>
+HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[2]) {
+  return fold_order<paired>(rows[0], rows[1]);
+}
+template <bool paired>
+HEARTH_INLINE RowFloats repeat_rows(__m256 row) {
+  return fold_order<paired>(row, row);
+}
 // Back to the blocks' order, a row each.
+template <bool paired>
 HEARTH_INLINE void unfold(RowFloats v, __m256 (&rows)[2]) {
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15);
+  const __m512i order =
+      paired ? _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)
+             : _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15);
   const __m512 ordered = _mm512_permutexvar_ps(order, v);
   rows[0] = _mm512_castps512_ps256(ordered);
   rows[1] = _mm512_extractf32x8_ps(ordered, 1);
 }
 #else
+template <bool>
 HEARTH_INLINE RowFloats repeat_rows(__m256 row) {
   return _mm256_permutevar8x32_ps(row, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
 }
-HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[1]) { return repeat_rows(rows[0]); }
+template <bool paired>
+HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[1]) {
+  return repeat_rows<paired>(rows[0]);
+}
+template <bool>
 HEARTH_INLINE void unfold(RowFloats v, __m256 (&rows)[1]) {
   rows[0] = _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
 }
@@ -45,23 +62,34 @@ struct Weights {
 };
 
 template <typename F>
-HEARTH_INLINE void unpack_group(const Byte* const* steps, Weights& w) {
+HEARTH_INLINE void unpack_group_scales(const Byte* const* steps, Weights& w) {
+  if constexpr (requires { F::fold_scales(steps, w.scales, w.biases); }) {
+    return F::fold_scales(steps, w.scales, w.biases);
+  }
   Scales rows[kGroupRows];
+  for (int r = 0; r < kGroupRows; ++r) F::scales(steps[r], rows[r]);
+  for (int half = 0; half < kQuantBlock / F::kGroup; ++half) {
+    __m256 scales[kGroupRows];
+    for (int r = 0; r < kGroupRows; ++r) scales[r] = rows[r].scales[half];
+    w.scales[half] = fold_order<F::kPaired>(scales);
+  }
+  if constexpr (F::kHasBias) {
+    for (int half = 0; half < kQuantBlock / F::kBiasGroup; ++half) {
+      __m256 biases[kGroupRows];
+      for (int r = 0; r < kGroupRows; ++r) biases[r] = rows[r].biases[half];
+      w.biases[half] = fold_order<F::kPaired>(biases);
+    }
+  }
+}
+
+template <typename F>
+HEARTH_INLINE void unpack_group(const Byte* const* steps, Weights& w) {
   for (int r = 0; r < kGroupRows; ++r) {
     for (int v = 0; v < kVectors; ++v) {
       w.codes[kVectors * r + v] = F::codes(OneRow{steps[r], v * kPieces});
     }
-    F::scales(steps[r], rows[r]);
   }
-  for (int half = 0; half < kQuantBlock / F::kGroup; ++half) {
-    __m256 scales[kGroupRows], biases[kGroupRows];
-    for (int r = 0; r < kGroupRows; ++r) {
-      scales[r] = rows[r].scales[half];
-      if constexpr (F::kHasBias) biases[r] = rows[r].biases[half];
-    }
-    w.scales[half] = fold_order(scales);
-    if constexpr (F::kHasBias) w.biases[half] = fold_order(biases);
-  }
+  unpack_group_scales<F>(steps, w);
 }
 
 // One step of one token's activations. Of the pairs, [0] belongs to the first and [1] to the last
@@ -108,10 +136,10 @@ template <typename F>
 HEARTH_INLINE void load_activations(const int8_t* codes, const float* scales, const float* sums,
                                     Activations& x) {
   constexpr int kSize = sizeof(Bytes);
+  Bytes natural[2 * kVectors];
+  for (int i = 0; i < 2 * kVectors; ++i) natural[i] = load_bytes(codes + i * kSize);
+  split_step<F::kPaired>(natural, x.lo, x.hi);
   for (int v = 0; v < kVectors; ++v) {
-    const Bytes first = load_bytes(codes + 2 * v * kSize);
-    const Bytes second = load_bytes(codes + (2 * v + 1) * kSize);
-    split_halves(first, second, x.lo[v], x.hi[v]);
     if constexpr (kHasStart<F>) {
       const Bytes offset = splat(F::kOffset);
       if constexpr (F::kGroup == 32) {
@@ -125,13 +153,13 @@ HEARTH_INLINE void load_activations(const int8_t* codes, const float* scales, co
       x.starts[0][v] = x.starts[1][v] = zero();
     }
   }
-  x.scales = repeat_rows(_mm256_loadu_ps(scales)) * splat_float(F::kFactor);
+  x.scales = repeat_rows<F::kPaired>(_mm256_loadu_ps(scales)) * splat_float(F::kFactor);
   if constexpr (F::kHasBias) {
     __m256 halves[2];
     split_sums(sums, halves);
-    if constexpr (F::kGroup == 32) halves[0] = _mm256_add_ps(halves[0], halves[1]);
-    x.sums[0] = repeat_rows(halves[0]);
-    if constexpr (F::kGroup == 16) x.sums[1] = repeat_rows(halves[1]);
+    if constexpr (F::kBiasGroup == 32) halves[0] = _mm256_add_ps(halves[0], halves[1]);
+    x.sums[0] = repeat_rows<F::kPaired>(halves[0]);
+    if constexpr (F::kBiasGroup == 16) x.sums[1] = repeat_rows<F::kPaired>(halves[1]);
   }
 }
 
@@ -164,7 +192,7 @@ HEARTH_INLINE RowFloats accumulate(const Weights& w, const Activations& x, RowFl
   }
   if constexpr (F::kHasBias) {
     partials = fused_add(w.biases[0], x.sums[0], partials);
-    if constexpr (F::kGroup == 16) partials = fused_add(w.biases[1], x.sums[1], partials);
+    if constexpr (F::kBiasGroup == 16) partials = fused_add(w.biases[1], x.sums[1], partials);
   }
   return partials;
 }
@@ -222,7 +250,7 @@ class FewTokens {
 
   static HEARTH_INLINE void add_chunk(RowFloats partials, float* totals) {
     __m256 rows[kGroupRows];
-    unfold(partials, rows);
+    unfold<F::kPaired>(partials, rows);
     for (int r = 0; r < kGroupRows; ++r) totals[r] += sum_partials(rows[r]);
   }
 

@@ -15,8 +15,12 @@ namespace {
 //   kBlock        weights a stored block, 32 or 256
 //   kStepBytes    bytes of a step
 //   kGroup, kFactor, kOffset, kHasBias as above; kCodeMax, the largest code
+//   kBiasGroup    weights that share a bias, 16 or 32
+//   kPaired       whether codes(OneRow) has the even blocks in vector 0 and the odd ones in 1
 //   codes(blocks) the codes of kPieces blocks (OneRow or OneBlock)
 //   scales(step)  the scales of a step
+// and may have
+//   fold_scales(steps, ..)  those of a group of rows, in the order that matmul_few.h folds to
 template <TensorType type>
 struct Format;
 
@@ -206,6 +210,8 @@ struct SmallBlocks {
   static constexpr int kBlock = 32;
   static constexpr int kGroup = 32;
   static constexpr float kFactor = 1.0f;
+  static constexpr bool kPaired = false;
+  static constexpr int kBiasGroup = 32;
   static constexpr bool kHasBias = false;
 };
 
