@@ -84,9 +84,11 @@ HEARTH_INLINE void unpack_group_scales(const Byte* const* steps, Weights& w) {
 
 template <typename F>
 HEARTH_INLINE void unpack_group(const Byte* const* steps, Weights& w) {
-  for (int r = 0; r < kGroupRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      w.codes[kVectors * r + v] = F::codes(OneRow{steps[r], v * kPieces});
+  if constexpr (requires { F::group_codes(steps, w.codes); }) {
+    F::group_codes(steps, w.codes);
+  } else {
+    for (int i = 0; i < 4; ++i) {
+      w.codes[i] = F::codes(OneRow{steps[i / kVectors], i % kVectors * kPieces});
     }
   }
   unpack_group_scales<F>(steps, w);

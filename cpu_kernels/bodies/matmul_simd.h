@@ -163,6 +163,9 @@ HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u0, Bytes x0, Bytes u1, Bytes x1) {
 template <int code_max>
 constexpr bool kDotIsSigned = false;
 
+// Its last 32 bytes, then its first.
+HEARTH_INLINE Bytes swap_halves(Bytes v) { return _mm512_shuffle_i64x2(v, v, 0x4e); }
+
 // Natural order (lo and hi of each block adjacent) to halves.
 HEARTH_INLINE void split_halves(Bytes first, Bytes second, Bytes& lo, Bytes& hi) {
   lo = _mm512_shuffle_i64x2(first, second, 0x88);

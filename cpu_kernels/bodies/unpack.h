@@ -20,7 +20,8 @@ namespace {
 //   codes(blocks) the codes of kPieces blocks (OneRow or OneBlock)
 //   scales(step)  the scales of a step
 // and may have
-//   fold_scales(steps, ..)  those of a group of rows, in the order that matmul_few.h folds to
+//   group_codes(steps, out) codes(OneRow) of all vectors of a group of rows
+//   fold_scales(steps, ..)  scales of a group of rows, in the order that matmul_few.h folds to
 template <TensorType type>
 struct Format;
 
