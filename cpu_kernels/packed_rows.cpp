@@ -1,5 +1,5 @@
 // Packs the codebooks.
-#include "cpu_kernels/packed_rows.h"
+#include "cpu_kernels/bodies/packed_rows.h"
 
 #include <algorithm>
 #include <span>

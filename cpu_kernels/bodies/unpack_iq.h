@@ -2,9 +2,9 @@
 // their signs apart.
 #pragma once
 
+#include "cpu_kernels/bodies/packed_rows.h"
 #include "cpu_kernels/bodies/unpack_k.h"
 #include "cpu_kernels/bodies/unpack_rows.h"
-#include "cpu_kernels/packed_rows.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {

@@ -114,22 +114,24 @@ struct Format<TensorType::kQ2_K> : LargeBlocks {
     const __m256i packed = _mm256_cvtepu8_epi16(load_piece(step));
     split_scales(-load_half(step + 82), _mm256_srli_epi16(packed, 4), s.biases);
   }
-
-#ifdef __AVX512F__
-  // All sixteen tables of a row in one vector: piece i has those of blocks i and 4 + i, two each.
+  // The tables of two vectors of blocks fit one vector: piece i has those of both halves of its
+  // block in the first vector, then in the second.
   static HEARTH_INLINE Codes codes(const OneRow& blocks) {
-    const Bytes places = from_words([](int i) { return 2 * (i / 4) + i % 2 + 8 * (i % 4 / 2); });
-    const Bytes scales = _mm512_castsi128_si512(load_piece(blocks.row));
-    const Bytes row_tables = tables(_mm512_permutexvar_epi8(places, scales));
+    const int pair = blocks.first / (2 * kPieces), second = blocks.first / kPieces % 2;
+    const Bytes places = from_words(
+        [&](int i) { return 2 * (2 * kPieces * pair + i / 4 + kPieces * (i % 4 / 2)) + i % 2; });
+    const Bytes pair_tables = tables(look_up(load_piece(blocks.row), places));
     const Bytes counts = word_each(blocks, [](int b) { return 2 * (b % 4); });
-    const int table = 2 * blocks.first;  // the byte where block `first`'s two tables begin
     auto half = [&](int number) {
-      const Byte* packed = blocks.row + 16 + 8 * blocks.first + 16 * number;
-      const Bytes pairs = shift_right(repeat_piece(load_piece(packed)), counts);
-      return look_up(row_tables, or_masked(splat(table + 4 * number), pairs, splat(3)));
+      const Bytes packed =
+          load_shared(blocks, [&](int b) { return 16 + 32 * (b / 4) + 16 * number; });
+      const Bytes table = splat(8 * second + 4 * number);  // the byte where it begins
+      return look_up(pair_tables, or_masked(table, shift_right(packed, counts), splat(3)));
     };
     return {half(0), half(1)};
   }
+
+#ifdef __AVX512F__
   static HEARTH_INLINE void fold_scales(const Byte* const* steps, RowFloats* scales,
                                         RowFloats* biases) {
     const Bytes packed = join_rows(load_piece(steps[0]), load_piece(steps[1]));

@@ -6,8 +6,8 @@
 #ifdef __AVX512F__
 
 #include "base/codebooks.h"
+#include "cpu_kernels/bodies/packed_rows.h"
 #include "cpu_kernels/bodies/unpack.h"
-#include "cpu_kernels/packed_rows.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {

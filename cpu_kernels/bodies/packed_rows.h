@@ -1,5 +1,5 @@
 // The codebooks of the IQ2 and IQ3 formats with few bits a weight, so that whole vectors of rows
-// come from byte permutes. Plain data: kernel bodies include this header.
+// come from byte permutes. Plain data, filled in packed_rows.cpp, which has no -m flags.
 #pragma once
 
 #include <cstdint>
