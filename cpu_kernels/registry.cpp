@@ -32,10 +32,11 @@ bool has_avx2() {
          __builtin_cpu_supports("f16c");
 }
 
+// VBMI sets the limit: Ice Lake, Zen 4 and later.
 bool has_avx512() {
   return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512vnni");
+         __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vbmi");
 }
 
 bool has_tiles() {

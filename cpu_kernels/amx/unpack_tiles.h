@@ -42,10 +42,12 @@ HEARTH_INLINE void convert_step(const Byte* const* steps, int blocks, uint16_t* 
     alignas(64) Byte codes[kBlockWords][kTileRows][4];
     unpack_block<F>(steps, b, codes);
     for (int half = 0; half < 2; ++half) {
-      const int group = F::kGroup == 16 ? half : 0;
-      const RowFloats scale = load_floats(unpacked.scales[group][slot_of(b)]);
+      const RowFloats scale = load_floats(unpacked.scales[F::kGroup == 16 ? half : 0][slot_of(b)]) *
+                              splat_float(F::kFactor);
       RowFloats bias = splat_float(0.0f);
-      if constexpr (F::kHasBias) bias = load_floats(unpacked.biases[group][slot_of(b)]);
+      if constexpr (F::kHasBias) {
+        bias = load_floats(unpacked.biases[F::kBiasGroup == 16 ? half : 0][slot_of(b)]);
+      }
       bias = fused_add(scale, splat_float(-F::kOffset), bias);
       for (int i = 4 * half; i < 4 * half + 4; ++i) {
         scale_codes(load_bytes(codes[i]), scale, bias, tiles + 2 * i * kPairValues);

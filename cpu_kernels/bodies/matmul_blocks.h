@@ -4,10 +4,11 @@
 // Both form each result by the same operations in the same order, so that it does not depend on the
 // way. Columns are taken in chunks of 2048; in a chunk, block b of 32 columns adds to partial sum
 // b % 8, blocks in order:
-//   partial = fma(dot * activation scale, weight scale, partial)  // dot of codes: an exact integer
+//   partial = fma(dot * (activation scale * kFactor), weight scale, partial)  // dot: exact integer
 //   partial = fma(bias, activation sum, partial)                  // formats with a bias
-// each for the first and then the last half of the block where groups are of 16. The chunk's sum is
-// ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)) of the partial sums; chunks are added in order to 0.
+// each of the two for the first and then the last half of the block where its groups are of 16. The
+// chunk's sum is ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)) of the partial sums; chunks are added in
+// order to 0.
 #pragma once
 
 #include "cpu_kernels/bodies/matmul.h"
@@ -50,8 +51,10 @@ struct StepReader {
         row_bytes(w.cols / F::kBlock * (F::kStepBytes / (kStepColumns / F::kBlock))),
         full_steps(w.cols / kStepColumns) {}
 
-  HEARTH_INLINE const Byte* at(int64_t row, int64_t step, Byte* padded) const {
-    const Byte* bytes = data + row * row_bytes + step * F::kStepBytes;
+  HEARTH_INLINE const Byte* row(int64_t number) const { return data + number * row_bytes; }
+
+  HEARTH_INLINE const Byte* at(int64_t number, int64_t step, Byte* padded) const {
+    const Byte* bytes = row(number) + step * F::kStepBytes;
     if (F::kBlock == kStepColumns || step < full_steps) return bytes;
     pad_step(bytes, row_bytes - full_steps * F::kStepBytes, F::kStepBytes, padded);
     return padded;

@@ -14,24 +14,41 @@ constexpr int kFewTokens = 4;
 constexpr int kGroupRows = 4 / kVectors;
 
 #ifdef __AVX512F__
+template <bool paired>
 HEARTH_INLINE RowFloats fold_order(__m256 row0, __m256 row1) {
-  const __m512i order = _mm512_setr_epi32(0, 16, 4, 20, 1, 17, 5, 21, 2, 18, 6, 22, 3, 19, 7, 23);
+  const __m512i order =
+      paired ? _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+             : _mm512_setr_epi32(0, 16, 4, 20, 1, 17, 5, 21, 2, 18, 6, 22, 3, 19, 7, 23);
   return _mm512_permutex2var_ps(_mm512_castps256_ps512(row0), order, _mm512_castps256_ps512(row1));
 }
-HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[2]) { return fold_order(rows[0], rows[1]); }
-HEARTH_INLINE RowFloats repeat_rows(__m256 row) { return fold_order(row, row); }
+template <bool paired>
+HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[2]) {
+  return fold_order<paired>(rows[0], rows[1]);
+}
+template <bool paired>
+HEARTH_INLINE RowFloats repeat_rows(__m256 row) {
+  return fold_order<paired>(row, row);
+}
 // Back to the blocks' order, a row each.
+template <bool paired>
 HEARTH_INLINE void unfold(RowFloats v, __m256 (&rows)[2]) {
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15);
+  const __m512i order =
+      paired ? _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15)
+             : _mm512_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14, 1, 5, 9, 13, 3, 7, 11, 15);
   const __m512 ordered = _mm512_permutexvar_ps(order, v);
   rows[0] = _mm512_castps512_ps256(ordered);
   rows[1] = _mm512_extractf32x8_ps(ordered, 1);
 }
 #else
+template <bool>
 HEARTH_INLINE RowFloats repeat_rows(__m256 row) {
   return _mm256_permutevar8x32_ps(row, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
 }
-HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[1]) { return repeat_rows(rows[0]); }
+template <bool paired>
+HEARTH_INLINE RowFloats fold_order(const __m256 (&rows)[1]) {
+  return repeat_rows<paired>(rows[0]);
+}
+template <bool>
 HEARTH_INLINE void unfold(RowFloats v, __m256 (&rows)[1]) {
   rows[0] = _mm256_permutevar8x32_ps(v, _mm256_setr_epi32(0, 4, 2, 6, 1, 5, 3, 7));
 }
@@ -45,23 +62,36 @@ struct Weights {
 };
 
 template <typename F>
-HEARTH_INLINE void unpack_group(const Byte* const* steps, Weights& w) {
+HEARTH_INLINE void unpack_group_scales(const Byte* const* steps, Weights& w) {
+  if constexpr (requires { F::fold_scales(steps, w.scales, w.biases); }) {
+    return F::fold_scales(steps, w.scales, w.biases);
+  }
   Scales rows[kGroupRows];
-  for (int r = 0; r < kGroupRows; ++r) {
-    for (int v = 0; v < kVectors; ++v) {
-      w.codes[kVectors * r + v] = F::codes(OneRow{steps[r], v * kPieces});
-    }
-    F::scales(steps[r], rows[r]);
-  }
+  for (int r = 0; r < kGroupRows; ++r) F::scales(steps[r], rows[r]);
   for (int half = 0; half < kQuantBlock / F::kGroup; ++half) {
-    __m256 scales[kGroupRows], biases[kGroupRows];
-    for (int r = 0; r < kGroupRows; ++r) {
-      scales[r] = rows[r].scales[half];
-      if constexpr (F::kHasBias) biases[r] = rows[r].biases[half];
-    }
-    w.scales[half] = fold_order(scales);
-    if constexpr (F::kHasBias) w.biases[half] = fold_order(biases);
+    __m256 scales[kGroupRows];
+    for (int r = 0; r < kGroupRows; ++r) scales[r] = rows[r].scales[half];
+    w.scales[half] = fold_order<F::kPaired>(scales);
   }
+  if constexpr (F::kHasBias) {
+    for (int half = 0; half < kQuantBlock / F::kBiasGroup; ++half) {
+      __m256 biases[kGroupRows];
+      for (int r = 0; r < kGroupRows; ++r) biases[r] = rows[r].biases[half];
+      w.biases[half] = fold_order<F::kPaired>(biases);
+    }
+  }
+}
+
+template <typename F>
+HEARTH_INLINE void unpack_group(const Byte* const* steps, Weights& w) {
+  if constexpr (requires { F::group_codes(steps, w.codes); }) {
+    F::group_codes(steps, w.codes);
+  } else {
+    for (int i = 0; i < 4; ++i) {
+      w.codes[i] = F::codes(OneRow{steps[i / kVectors], i % kVectors * kPieces});
+    }
+  }
+  unpack_group_scales<F>(steps, w);
 }
 
 // One step of one token's activations. Of the pairs, [0] belongs to the first and [1] to the last
@@ -108,10 +138,10 @@ template <typename F>
 HEARTH_INLINE void load_activations(const int8_t* codes, const float* scales, const float* sums,
                                     Activations& x) {
   constexpr int kSize = sizeof(Bytes);
+  Bytes natural[2 * kVectors];
+  for (int i = 0; i < 2 * kVectors; ++i) natural[i] = load_bytes(codes + i * kSize);
+  split_step<F::kPaired>(natural, x.lo, x.hi);
   for (int v = 0; v < kVectors; ++v) {
-    const Bytes first = load_bytes(codes + 2 * v * kSize);
-    const Bytes second = load_bytes(codes + (2 * v + 1) * kSize);
-    split_halves(first, second, x.lo[v], x.hi[v]);
     if constexpr (kHasStart<F>) {
       const Bytes offset = splat(F::kOffset);
       if constexpr (F::kGroup == 32) {
@@ -125,13 +155,13 @@ HEARTH_INLINE void load_activations(const int8_t* codes, const float* scales, co
       x.starts[0][v] = x.starts[1][v] = zero();
     }
   }
-  x.scales = repeat_rows(_mm256_loadu_ps(scales));
+  x.scales = repeat_rows<F::kPaired>(_mm256_loadu_ps(scales)) * splat_float(F::kFactor);
   if constexpr (F::kHasBias) {
     __m256 halves[2];
     split_sums(sums, halves);
-    if constexpr (F::kGroup == 32) halves[0] = _mm256_add_ps(halves[0], halves[1]);
-    x.sums[0] = repeat_rows(halves[0]);
-    if constexpr (F::kGroup == 16) x.sums[1] = repeat_rows(halves[1]);
+    if constexpr (F::kBiasGroup == 32) halves[0] = _mm256_add_ps(halves[0], halves[1]);
+    x.sums[0] = repeat_rows<F::kPaired>(halves[0]);
+    if constexpr (F::kBiasGroup == 16) x.sums[1] = repeat_rows<F::kPaired>(halves[1]);
   }
 }
 
@@ -164,7 +194,7 @@ HEARTH_INLINE RowFloats accumulate(const Weights& w, const Activations& x, RowFl
   }
   if constexpr (F::kHasBias) {
     partials = fused_add(w.biases[0], x.sums[0], partials);
-    if constexpr (F::kGroup == 16) partials = fused_add(w.biases[1], x.sums[1], partials);
+    if constexpr (F::kBiasGroup == 16) partials = fused_add(w.biases[1], x.sums[1], partials);
   }
   return partials;
 }
@@ -193,7 +223,7 @@ class FewTokens {
   }
 
  private:
-  static constexpr int kRows = tokens == 1 ? 4 : 2;  // that share the work on the activations
+  static constexpr int kRows = 8;  // that share the work on the activations
   static constexpr int kGroups = kRows / kGroupRows;
 
   // kRows rows from `row`; those past the end repeat the last.
@@ -208,7 +238,9 @@ class FewTokens {
       for (int g = 0; g < kGroups; ++g) {
         for (int t = 0; t < tokens; ++t) partials[g][t] = splat_float(0.0f);
       }
-      for (int64_t step = begin; step < end; ++step) add_step(rows, step, partials);
+      const int64_t whole_end = end < weights_.full_steps ? end : weights_.full_steps;
+      for (int64_t step = begin; step < whole_end; ++step) add_step(rows, step, partials);
+      if (F::kBlock == 32 && end > whole_end) add_padded_step(rows, whole_end, partials);
       for (int g = 0; g < kGroups; ++g) {
         for (int t = 0; t < tokens; ++t) add_chunk(partials[g][t], totals[t] + g * kGroupRows);
       }
@@ -220,36 +252,51 @@ class FewTokens {
 
   static HEARTH_INLINE void add_chunk(RowFloats partials, float* totals) {
     __m256 rows[kGroupRows];
-    unfold(partials, rows);
+    unfold<F::kPaired>(partials, rows);
     for (int r = 0; r < kGroupRows; ++r) totals[r] += sum_partials(rows[r]);
   }
 
   HEARTH_INLINE void add_step(const int64_t* rows, int64_t step,
                               RowFloats (&partials)[kGroups][tokens]) {
     Activations x[tokens];
-    for (int t = 0; t < tokens; ++t) load_token(t, step, x[t]);
+    for (int t = 0; t < tokens; ++t) {
+      load_activations<F>(rows_[t].codes + step * kStepColumns,
+                          rows_[t].scales + step * kStepBlocks,
+                          rows_[t].sums + step * 2 * kStepBlocks, x[t]);
+    }
 #pragma GCC unroll 4  // so that the groups' instructions mix
+    for (int g = 0; g < kGroups; ++g) {
+      const Byte* steps[kGroupRows];
+      for (int r = 0; r < kGroupRows; ++r) {
+        steps[r] = weights_.row(rows[g * kGroupRows + r]) + step * F::kStepBytes;
+        weights_.prefetch(steps[r], kRows);
+      }
+      add_group(steps, x, partials[g]);
+    }
+  }
+
+  // The last step of rows that end inside it.
+  [[gnu::noinline]] void add_padded_step(const int64_t* rows, int64_t step,
+                                         RowFloats (&partials)[kGroups][tokens]) {
+    Activations x[tokens];
+    for (int t = 0; t < tokens; ++t) {
+      load_activations<F>(padded_[t].codes, padded_[t].scales, padded_[t].sums, x[t]);
+    }
     for (int g = 0; g < kGroups; ++g) {
       Byte padded[kGroupRows][F::kStepBytes];
       const Byte* steps[kGroupRows];
       for (int r = 0; r < kGroupRows; ++r) {
         steps[r] = weights_.at(rows[g * kGroupRows + r], step, padded[r]);
-        weights_.prefetch(steps[r], kRows);
       }
-      Weights w;
-      unpack_group<F>(steps, w);
-      for (int t = 0; t < tokens; ++t) partials[g][t] = accumulate<F>(w, x[t], partials[g][t]);
+      add_group(steps, x, partials[g]);
     }
   }
 
-  HEARTH_INLINE void load_token(int t, int64_t step, Activations& x) {
-    if (F::kBlock == 32 && step >= weights_.full_steps) {
-      load_activations<F>(padded_[t].codes, padded_[t].scales, padded_[t].sums, x);
-    } else {
-      load_activations<F>(rows_[t].codes + step * kStepColumns,
-                          rows_[t].scales + step * kStepBlocks,
-                          rows_[t].sums + step * 2 * kStepBlocks, x);
-    }
+  static HEARTH_INLINE void add_group(const Byte* const* steps, const Activations* x,
+                                      RowFloats* partials) {
+    Weights w;
+    unpack_group<F>(steps, w);
+    for (int t = 0; t < tokens; ++t) partials[t] = accumulate<F>(w, x[t], partials[t]);
   }
 
   const MatmulParams& p_;

@@ -51,9 +51,10 @@ struct CorrectionType<true> {
 };
 
 // What the tile kernel needs to know of a format; formats alike in this share its code.
-template <int group, int code_max, bool has_start, bool has_bias>
+template <int group, int code_max, bool has_start, bool has_bias, int bias_group>
 struct TileKind {
   static constexpr int kGroup = group;
+  static constexpr int kBiasGroup = bias_group;
   static constexpr int kCodeMax = code_max;
   static constexpr bool kHasStart = has_start;
   static constexpr bool kHasBias = has_bias;
@@ -67,7 +68,8 @@ constexpr int round_code_max(int code_max) {
 }
 
 template <typename F>
-using KindOf = TileKind<F::kGroup, round_code_max(F::kCodeMax), kHasStart<F>, F::kHasBias>;
+using KindOf =
+    TileKind<F::kGroup, round_code_max(F::kCodeMax), kHasStart<F>, F::kHasBias, F::kBiasGroup>;
 
 // Piece i of out[j] holds word j of piece i of each row.
 HEARTH_INLINE void transpose_words(Bytes a, Bytes b, Bytes c, Bytes d, Byte (*out)[kTileRows][4]) {
@@ -115,7 +117,9 @@ HEARTH_INLINE void unpack_scales(const Byte* const* steps, int first_block, int 
     const __m256 scales[4] = {s[0].scales[half], s[1].scales[half], s[2].scales[half],
                               s[3].scales[half]};
     store_scales(tile.scales[half], first_block, quad, scales);
-    if constexpr (F::kHasBias) {
+  }
+  if constexpr (F::kHasBias) {
+    for (int half = 0; half < kQuantBlock / F::kBiasGroup; ++half) {
       const __m256 biases[4] = {s[0].biases[half], s[1].biases[half], s[2].biases[half],
                                 s[3].biases[half]};
       store_scales(tile.biases[half], first_block, quad, biases);
@@ -152,7 +156,7 @@ HEARTH_INLINE int sum_half(const int8_t* codes) {
 template <typename F, typename Slot>
 HEARTH_INLINE void set_corrections(const int8_t* codes, const float* sums, int t, Slot& slot) {
   if constexpr (F::kHasBias) {
-    slot.corrections[0][t] = F::kGroup == 32 ? sums[0] + sums[1] : sums[0];
+    slot.corrections[0][t] = F::kBiasGroup == 32 ? sums[0] + sums[1] : sums[0];
     slot.corrections[1][t] = sums[1];
   } else if constexpr (kHasStart<F>) {
     const int first = sum_half(codes), last = sum_half(codes + kQuantHalf);
@@ -171,7 +175,7 @@ void fill_panel(const MatmulParams& p, int64_t first_token, int tokens, int64_t 
       auto& slot = panel.at(t, slot_of(b));
       const int column = t % kTokenTile;
       __builtin_memcpy(slot.codes[column], codes, kQuantBlock);
-      slot.scales[column] = p.xq.scales[row_block + b];
+      slot.scales[column] = p.xq.scales[row_block + b] * F::kFactor;
       set_corrections<F>(codes, p.xq.sums + 2 * (row_block + b), column, slot);
     }
   }
@@ -204,7 +208,7 @@ struct TileProduct {
       if constexpr (Kind::kGroup == 16) add_group<16>(slot, 1, x, sums);
       if constexpr (Kind::kHasBias) {
         add_bias(slot, 0, x, sums);
-        if constexpr (Kind::kGroup == 16) add_bias(slot, 1, x, sums);
+        if constexpr (Kind::kBiasGroup == 16) add_bias(slot, 1, x, sums);
       }
     }
     for (int t = 0; t < tokens; ++t) out[t] = sums[t];

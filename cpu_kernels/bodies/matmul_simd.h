@@ -22,9 +22,11 @@ constexpr int kFloats = 8;  // floats of an __m256: one for each block of a step
 #ifdef __AVX512F__
 using Bytes = __m512i;
 constexpr int kPieces = 4;
+constexpr bool kCanPair = true;  // blocks that share bytes are unpacked together
 #else
 using Bytes = __m256i;
 constexpr int kPieces = 2;
+constexpr bool kCanPair = false;
 #endif
 constexpr int kVectors = kStepBlocks / kPieces;  // vectors of `lo`, and of `hi`, in a step
 constexpr int kTileRows = static_cast<int>(sizeof(Bytes)) / 4;
@@ -49,6 +51,13 @@ HEARTH_INLINE Bytes zero() { return _mm512_setzero_si512(); }
 HEARTH_INLINE Bytes splat(int byte) { return _mm512_set1_epi8(static_cast<char>(byte)); }
 HEARTH_INLINE Bytes splat_word(int32_t word) { return _mm512_set1_epi32(word); }
 HEARTH_INLINE Bytes load_bytes(const void* p) { return _mm512_loadu_si512(p); }
+// The same for a vector that is used several times: the compiler would repeat the load, which
+// mostly touches two cache lines, in each instruction.
+HEARTH_INLINE Bytes load_once(const void* p) {
+  Bytes v = load_bytes(p);
+  asm("" : "+v"(v));
+  return v;
+}
 HEARTH_INLINE void store_bytes(void* p, Bytes v) { _mm512_storeu_si512(p, v); }
 HEARTH_INLINE Bytes add_bytes(Bytes a, Bytes b) { return _mm512_add_epi8(a, b); }
 HEARTH_INLINE Bytes subtract_words(Bytes a, Bytes b) { return _mm512_sub_epi32(a, b); }
@@ -88,6 +97,16 @@ HEARTH_INLINE Bytes shift_left(Bytes v) {
 HEARTH_INLINE Bytes look_up(__m128i table, Bytes indices) {
   return _mm512_shuffle_epi8(repeat_piece(table), indices);
 }
+// The same with a table for each piece.
+HEARTH_INLINE Bytes look_up(Bytes tables, Bytes indices) {
+  return _mm512_shuffle_epi8(tables, indices);
+}
+HEARTH_INLINE Bytes multiply_words(Bytes a, Bytes b) { return _mm512_mullo_epi32(a, b); }
+// The same by the low nibble of each byte. (A permute reads six bits; the table is there four
+// times.)
+HEARTH_INLINE Bytes look_up_nibble(__m128i table, Bytes v) {
+  return _mm512_permutexvar_epi8(v, repeat_piece(table));
+}
 // Eight times byte a, then eight times byte b of each piece.
 template <int a, int b>
 HEARTH_INLINE Bytes spread_bytes(Bytes v) {
@@ -112,6 +131,17 @@ HEARTH_INLINE Bytes from_words(F word) {
                            word(8), word(9), word(10), word(11), word(12), word(13), word(14),
                            word(15));
 }
+// a | (b & mask)
+HEARTH_INLINE Bytes or_masked(Bytes a, Bytes b, Bytes mask) {
+  return _mm512_ternarylogic_epi32(b, mask, a, 0xea);
+}
+// Moves bit `counts` of each byte, which each word has its own of, to bit `place`; other bits of
+// the result are any.
+template <int place>
+HEARTH_INLINE Bytes move_bit(Bytes v, Bytes counts) {
+  return _mm512_rolv_epi32(v, _mm512_sub_epi32(splat_word(place), counts));
+}
+
 // Pairs of words.
 template <typename F>
 HEARTH_INLINE Bytes from_pairs(F pair) {
@@ -133,10 +163,30 @@ HEARTH_INLINE Bytes dot_add(Bytes sum, Bytes u0, Bytes x0, Bytes u1, Bytes x1) {
 template <int code_max>
 constexpr bool kDotIsSigned = false;
 
+// Its last 32 bytes, then its first.
+HEARTH_INLINE Bytes swap_halves(Bytes v) { return _mm512_shuffle_i64x2(v, v, 0x4e); }
+
 // Natural order (lo and hi of each block adjacent) to halves.
 HEARTH_INLINE void split_halves(Bytes first, Bytes second, Bytes& lo, Bytes& hi) {
   lo = _mm512_shuffle_i64x2(first, second, 0x88);
   hi = _mm512_shuffle_i64x2(first, second, 0xdd);
+}
+
+// The same for a step. Paired: vector 0 gets the even blocks, vector 1 the odd ones.
+template <bool paired>
+HEARTH_INLINE void split_step(const Bytes* natural, Bytes* lo, Bytes* hi) {
+  if constexpr (!paired) {
+    for (int v = 0; v < kVectors; ++v) {
+      split_halves(natural[2 * v], natural[2 * v + 1], lo[v], hi[v]);
+    }
+    return;
+  }
+  const Bytes even0 = _mm512_shuffle_i64x2(natural[0], natural[1], 0x44);
+  const Bytes even1 = _mm512_shuffle_i64x2(natural[2], natural[3], 0x44);
+  const Bytes odd0 = _mm512_shuffle_i64x2(natural[0], natural[1], 0xee);
+  const Bytes odd1 = _mm512_shuffle_i64x2(natural[2], natural[3], 0xee);
+  split_halves(even0, even1, lo[0], hi[0]);
+  split_halves(odd0, odd1, lo[1], hi[1]);
 }
 
 // The sum of each piece of four vectors. Word 4 i + j of the result belongs to piece i of vector
@@ -211,6 +261,11 @@ HEARTH_INLINE Bytes shift_left(Bytes v) {
 HEARTH_INLINE Bytes look_up(__m128i table, Bytes indices) {
   return _mm256_shuffle_epi8(repeat_piece(table), indices);
 }
+HEARTH_INLINE Bytes look_up(Bytes tables, Bytes indices) {
+  return _mm256_shuffle_epi8(tables, indices);
+}
+HEARTH_INLINE Bytes multiply_words(Bytes a, Bytes b) { return _mm256_mullo_epi32(a, b); }
+HEARTH_INLINE Bytes look_up_nibble(__m128i table, Bytes v) { return look_up(table, v & splat(15)); }
 template <int a, int b>
 HEARTH_INLINE Bytes spread_bytes(Bytes v) {
   return _mm256_shuffle_epi8(v, repeat_piece(_mm_set_epi64x(b * kEveryByte, a * kEveryByte)));
@@ -231,6 +286,12 @@ template <typename F>
 HEARTH_INLINE Bytes from_words(F word) {
   return _mm256_setr_epi32(word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7));
 }
+HEARTH_INLINE Bytes or_masked(Bytes a, Bytes b, Bytes mask) { return a | (b & mask); }
+template <int place>
+HEARTH_INLINE Bytes move_bit(Bytes v, Bytes counts) {
+  return shift_left<place>(shift_right(v, counts));
+}
+
 template <typename F>
 HEARTH_INLINE Bytes from_pairs(F pair) {
   return _mm256_setr_epi64x(pair(0), pair(1), pair(2), pair(3));
@@ -270,6 +331,12 @@ constexpr bool kDotIsSigned = code_max > 127;
 HEARTH_INLINE void split_halves(Bytes first, Bytes second, Bytes& lo, Bytes& hi) {
   lo = _mm256_permute2x128_si256(first, second, 0x20);
   hi = _mm256_permute2x128_si256(first, second, 0x31);
+}
+template <bool>
+HEARTH_INLINE void split_step(const Bytes* natural, Bytes* lo, Bytes* hi) {
+  for (int v = 0; v < kVectors; ++v) {
+    split_halves(natural[2 * v], natural[2 * v + 1], lo[v], hi[v]);
+  }
 }
 
 HEARTH_INLINE Bytes piece_sums(Bytes a, Bytes b, Bytes c, Bytes d) {

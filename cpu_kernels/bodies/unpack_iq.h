@@ -2,7 +2,9 @@
 // their signs apart.
 #pragma once
 
+#include "cpu_kernels/bodies/packed_rows.h"
 #include "cpu_kernels/bodies/unpack_k.h"
+#include "cpu_kernels/bodies/unpack_rows.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -13,7 +15,7 @@ struct Format<TensorType::kIQ4_XS> : LargeBlocks {
 
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {
-    return look_up(kIq4Values, kOffset, unpack_nibbles<8, 16>(blocks));
+    return look_up_nibbles<8, 16>(kIq4Values, kOffset, blocks);
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     const __m256i block = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -29,7 +31,7 @@ struct Format<TensorType::kIQ4_XS> : LargeBlocks {
 
 // Formats with codebooks: magnitudes up to 62 with their signs, and 64 added.
 struct CodebookBlocks : LargeBlocks {
-  static constexpr int kOffset = 64, kCodeMax = 126;
+  static constexpr int kOffset = kPackedOffset, kCodeMax = 126;
 };
 
 // Magnitudes in rows of eight: row(step, block, r) has weights 8 r .. 8 r + 7 of a block.
@@ -103,8 +105,24 @@ struct Format<TensorType::kIQ2_XXS> : CodebookBlocks {
     const Bytes packed = load_words(blocks, [](int b) { return 2 + 8 * b + 4; });
     return with_signs<1>(rows, unpack_sevens(packed));
   }
+#ifdef __AVX512F__
+  static HEARTH_INLINE void group_codes(const Byte* const* steps, Codes* out) {
+    const Bytes row0 = load_bytes(steps[0] + 2), row1 = load_bytes(steps[1] + 2);
+    const Bytes swapped = _mm512_shuffle_epi32(row1, _MM_PERM_CDAB);
+    const Bytes indices = _mm512_mask_blend_epi32(0xaaaa, row0, swapped);
+    const RowFields fields = look_up_rows<256>(kPackedIq2Xxs, indices, 0, 0);
+    codes_of_eights<RowPlaces{0, 8, 1}, RowPlaces{4, 8, 1}>(kPackedIq2Xxs, fields,
+                                                            look_up_signs<32, 4>(row0), out);
+    codes_of_eights<RowPlaces{4, 8, 1}, RowPlaces{0, 8, 1}>(
+        kPackedIq2Xxs, fields, look_up_signs<0, 0>(swapped), out + kVectors);
+  }
+#endif
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
+#ifdef __AVX512F__
+    const __m256i nibbles = _mm512_cvtepi64_epi32(_mm512_srli_epi64(load_bytes(step + 2), 60));
+#else
     const __m256i nibbles = _mm256_srli_epi32(load_eight_bytes(step + 2 + 7, 8), 4);
+#endif
     s.scales[0] = half_step_scales(0.25f * load_half(step), nibbles);
   }
 };
@@ -122,6 +140,22 @@ struct Format<TensorType::kIQ2_XS> : CodebookBlocks {
     const Bytes sevens = shift_right<1>(packed) & splat(0x7f);  // in the odd bytes
     return with_signs<2>(rows, add_parity(shift_right<8>(sevens)));
   }
+#ifdef __AVX512F__
+  static HEARTH_INLINE void group_codes(const Byte* const* steps, Codes* out) {
+    const Bytes row0 = load_bytes(steps[0] + 2), row1 = load_bytes(steps[1] + 2);
+    constexpr __mmask64 kOddBytes = 0xaaaaaaaaaaaaaaaa;
+    const Bytes indices = _mm512_mask_mov_epi8(row0, kOddBytes, _mm512_slli_epi16(row1, 8));
+    // Bit 8 of an index is bit 0 of the odd byte.
+    const Bytes eighths =
+        _mm512_mask_mov_epi8(_mm512_srli_epi16(row0, 1), kOddBytes, _mm512_slli_epi16(row1, 7));
+    const RowFields fields =
+        look_up_rows<512>(kPackedIq2Xs, indices, _mm512_movepi8_mask(eighths), 0);
+    codes_of_eights<RowPlaces{0, 8, 2}, RowPlaces{1, 8, 2}>(
+        kPackedIq2Xs, fields, look_up_128(kIqSigns, _mm512_srli_epi16(row0, 1)), out);
+    codes_of_eights<RowPlaces{1, 8, 2}, RowPlaces{0, 8, 2}>(
+        kPackedIq2Xs, fields, look_up_128(kIqSigns, _mm512_srli_epi16(row1, 9)), out + kVectors);
+  }
+#endif
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     unpack_nibble_scales(load_half(step), step + 66, s);
   }
@@ -138,6 +172,28 @@ struct Format<TensorType::kIQ2_S> : CodebookBlocks {
     });
     return with_signs<1>(rows, load_words(blocks, [](int b) { return 34 + 4 * b; }));
   }
+#ifdef __AVX512F__
+  static HEARTH_INLINE void group_codes(const Byte* const* steps, Codes* out) {
+    const Bytes row0 = load_bytes(steps[0] + 2);  // indices, then signs
+    const Bytes row1 = swap_halves(load_bytes(steps[1] + 2));
+    constexpr __mmask8 kLastHalf = 0xf0;
+    const Bytes indices = _mm512_mask_mov_epi64(row0, kLastHalf, row1);
+    // Index i of a row has bits 2 i and 2 i + 1 of a qword: moved to the top of a byte.
+    const Bytes top_bits =
+        _mm512_mask_set1_epi64(_mm512_set1_epi64(load_as<int64_t>(steps[0] + 66)), kLastHalf,
+                               load_as<int64_t>(steps[1] + 66));
+    auto bit = [&](int number) {
+      const Bytes shifts = from_pairs([&](int i) {
+        return 0x0e0c0a0806040200 + kEveryByte * ((16 * (i % 4) + number + 64 - 7) % 64);
+      });
+      return _mm512_movepi8_mask(_mm512_multishift_epi64_epi8(shifts, top_bits));
+    };
+    const RowFields fields = look_up_rows<1024>(kPackedIq2S, indices, bit(0), bit(1));
+    codes_of_eights<RowPlaces{0, 4, 1}, RowPlaces{32, 4, 1}>(kPackedIq2S, fields, row0, out);
+    codes_of_eights<RowPlaces{32, 4, 1}, RowPlaces{0, 4, 1}>(kPackedIq2S, fields, row1,
+                                                             out + kVectors);
+  }
+#endif
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     unpack_nibble_scales(load_half(step), step + 74, s);
   }
@@ -154,6 +210,16 @@ struct Format<TensorType::kIQ3_XXS> : CodebookBlocks {
     const Bytes packed = load_words(blocks, [](int b) { return 66 + 4 * b; });
     return with_signs<1>(rows, unpack_sevens(packed));
   }
+#ifdef __AVX512F__
+  static HEARTH_INLINE void group_codes(const Byte* const* steps, Codes* out) {
+    for (int r = 0; r < 2; ++r) {
+      const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(steps[r] + 66));
+      const RowFields fields = look_up_rows<256>(kPackedIq3Xxs, load_bytes(steps[r] + 2), 0, 0);
+      const Bytes signs = look_up_signs<0, 0>(_mm512_cvtepu32_epi64(words));
+      codes_of_fours<8>(kPackedIq3Xxs, fields, signs, out + r * kVectors);
+    }
+  }
+#endif
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(step + 66));
     s.scales[0] = half_step_scales(0.5f * load_half(step), _mm256_srli_epi32(words, 28));
@@ -171,6 +237,16 @@ struct Format<TensorType::kIQ3_S> : CodebookBlocks {
     });
     return with_signs<1>(rows, load_words(blocks, [](int b) { return 74 + 4 * b; }));
   }
+#ifdef __AVX512F__
+  static HEARTH_INLINE void group_codes(const Byte* const* steps, Codes* out) {
+    for (int r = 0; r < 2; ++r) {
+      const __m256i signs = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(steps[r] + 74));
+      const RowFields fields = look_up_rows<512>(kPackedIq3S, load_bytes(steps[r] + 2),
+                                                 load_as<uint64_t>(steps[r] + 66), 0);
+      codes_of_fours<4>(kPackedIq3S, fields, _mm512_castsi256_si512(signs), out + r * kVectors);
+    }
+  }
+#endif
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
     const __m256i codes = _mm256_srlv_epi32(_mm256_set1_epi32(load_as<int32_t>(step + 106)),
                                             _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
