@@ -46,6 +46,7 @@ struct MatmulParams {
   int64_t y_stride;
   int64_t row_begin;
   int64_t row_end;
+  const unsigned char* next = nullptr;  // weights the caller reads afterwards, where it knows
   bool prefill = false;  // whether a table may use arithmetic that suits many tokens only
 };
 

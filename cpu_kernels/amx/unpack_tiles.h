@@ -133,7 +133,7 @@ void unpack_tiles(const Matrix& w, int64_t row, int64_t row_end, int64_t first_s
     for (int r = 0; r < kTileRows; ++r) {
       const int64_t from = row + r < row_end ? row + r : row_end - 1;
       steps[r] = reader.at(from, first_step + begin / kStepBlocks, padded[r]);
-      reader.prefetch(steps[r], kPrefetchRows);
+      reader.prefetch(steps[r], kPrefetchRows * reader.row_bytes);
     }
     const int count = blocks - begin < kStepBlocks ? blocks - begin : kStepBlocks;
     if constexpr (type == TensorType::kMXFP4) {

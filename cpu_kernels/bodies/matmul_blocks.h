@@ -60,13 +60,12 @@ struct StepReader {
     return padded;
   }
 
-  // Asks for the same step `rows` rows further on. Rows are short, so the hardware's own streams
-  // start over too often; into the second-level cache, since by the time of use the first would
-  // have lost it.
-  HEARTH_INLINE void prefetch(const Byte* step, int rows) const {
-    const Byte* bytes = step + rows * row_bytes;
+  // Asks for a step `ahead` bytes further on. Rows are short, so the hardware's own streams start
+  // over too often; into the second-level cache, since by the time of use the first would have lost
+  // it.
+  HEARTH_INLINE void prefetch(const Byte* step, int64_t ahead) const {
     for (int i = 0; i < F::kStepBytes; i += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(bytes + i), _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(step + ahead + i), _MM_HINT_T1);
   }
 };
 

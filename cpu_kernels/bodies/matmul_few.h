@@ -226,8 +226,15 @@ class FewTokens {
   static constexpr int kRows = 8;  // that share the work on the activations
   static constexpr int kGroups = kRows / kGroupRows;
 
+  // From the rows at hand to those that come next: of this call, or the caller's; else none.
+  int64_t bytes_ahead(int64_t row) const {
+    if (row + kRows < p_.row_end) return kRows * weights_.row_bytes;
+    return p_.next != nullptr ? p_.next - weights_.row(row) : 0;
+  }
+
   // kRows rows from `row`; those past the end repeat the last.
   void multiply(int64_t row) {
+    ahead_ = bytes_ahead(row);
     const int64_t steps = step_count(p_.w.cols);
     int64_t rows[kRows];
     for (int r = 0; r < kRows; ++r) rows[r] = row + r < p_.row_end ? row + r : p_.row_end - 1;
@@ -269,7 +276,7 @@ class FewTokens {
       const Byte* steps[kGroupRows];
       for (int r = 0; r < kGroupRows; ++r) {
         steps[r] = weights_.row(rows[g * kGroupRows + r]) + step * F::kStepBytes;
-        weights_.prefetch(steps[r], kRows);
+        weights_.prefetch(steps[r], ahead_);
       }
       add_group(steps, x, partials[g]);
     }
@@ -301,6 +308,7 @@ class FewTokens {
 
   const MatmulParams& p_;
   StepReader<F> weights_;
+  int64_t ahead_ = 0;
   TokenRow rows_[tokens];
   PaddedStep padded_[tokens];
 };

@@ -138,7 +138,7 @@ void unpack_tile(const StepReader<F>& reader, int64_t row, int64_t row_end, int6
     for (int r = 0; r < kTileRows; ++r) {
       const int64_t from = row + r < row_end ? row + r : row_end - 1;
       steps[r] = reader.at(from, first_step + block / kStepBlocks, padded[r]);
-      reader.prefetch(steps[r], kTileRows);
+      reader.prefetch(steps[r], kTileRows * reader.row_bytes);
     }
     for (int b = 0; b < kStepBlocks; ++b) unpack_block<F>(steps, b, tile.codes[slot_of(block + b)]);
     for (int quad = 0; quad < kTileRows / 4; ++quad) unpack_scales<F>(steps, block, quad, tile);

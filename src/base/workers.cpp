@@ -34,7 +34,7 @@ void Workers::run(int64_t count, int64_t grain, RangeBody body) const noexcept {
     shares[node].end = node_share_begin(pieces, node + 1, nodes);
   }
   // Always the whole team: OpenMP ends the threads that a smaller one leaves over.
-  const bool alone = pieces <= 1 || threads_ == 1;
+  [[maybe_unused]] const bool alone = pieces <= 1 || threads_ == 1;
 #pragma omp parallel num_threads(threads_) if (!alone)
   {
     const int thread = omp_get_thread_num();

@@ -22,6 +22,11 @@ int64_t row_cost(const Product& product) {
   return row_bytes(product.w.type, product.w.cols) + product.n * product.w.cols / 4;
 }
 
+const unsigned char* first_row(const ProductPiece& piece) {
+  const Matrix& w = piece.product->w;
+  return w.data + piece.row_begin * row_bytes(w.type, w.cols);
+}
+
 }  // namespace
 
 ActivationBuffer::ActivationBuffer(const Kernels& kernels, int64_t n_max, int64_t width) {
@@ -108,7 +113,7 @@ std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const 
   return compute.pieces;
 }
 
-void multiply_piece(const Compute& compute, const ProductPiece& piece) {
+void multiply_piece(const Compute& compute, const ProductPiece& piece, const ProductPiece* next) {
   const Product& product = *piece.product;
   compute.kernels.matmul({.w = product.w,
                           .x = product.x->values,
@@ -120,6 +125,7 @@ void multiply_piece(const Compute& compute, const ProductPiece& piece) {
                           .y_stride = product.y_stride,
                           .row_begin = piece.row_begin,
                           .row_end = piece.row_end,
+                          .next = next != nullptr ? first_row(*next) : nullptr,
                           .prefill = compute.prefill});
 }
 

@@ -79,6 +79,9 @@ void multiply(Compute& compute, StageTotals& totals, std::span<const Product> pr
 void count_work(StageTotals& totals, std::span<const Product> products);
 std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const Product> products,
                                               int64_t row_tile);
-void multiply_piece(const Compute& compute, const ProductPiece& piece);
+// `next`: the piece this thread multiplies afterwards, where it is known; its weights are asked
+// for.
+void multiply_piece(const Compute& compute, const ProductPiece& piece,
+                    const ProductPiece* next = nullptr);
 
 }  // namespace hearth

@@ -59,8 +59,9 @@ void gate_and_up(Step& step, StageTotals& totals, std::span<const ExpertGroup> g
     for (int64_t i = begin; i < end; ++i) {
       const ProductPiece& piece = pieces[i];
       const int64_t g = piece.product - gates.data();
-      multiply_piece(compute, piece);
-      multiply_piece(compute, {piece.product + gates.size(), piece.row_begin, piece.row_end});
+      const ProductPiece up{piece.product + gates.size(), piece.row_begin, piece.row_end};
+      multiply_piece(compute, piece, &up);
+      multiply_piece(compute, up);
       activate(compute.kernels, groups[g], piece, rounds, hidden);
     }
   });
@@ -118,8 +119,13 @@ void down_and_sum(Step& step, StageTotals& totals) {
   compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t first, int64_t last, int) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t begin = pieces[i].row_begin, rows = pieces[i].row_end - begin;
-      for (const Product& product : act.products) {
-        multiply_piece(compute, {&product, begin, begin + rows});
+      const auto piece_of = [&](size_t p) {
+        return ProductPiece{&act.products[p], begin, begin + rows};
+      };
+      for (size_t p = 0; p < act.products.size(); ++p) {
+        const bool is_last = p + 1 == act.products.size();
+        const ProductPiece next = piece_of(is_last ? p : p + 1);
+        multiply_piece(compute, piece_of(p), is_last ? nullptr : &next);
       }
       for (int32_t row = 0; row < step.batch.n(); ++row) {
         compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim + begin,

@@ -77,8 +77,8 @@ std::vector<int32_t> top_k(const Floats& values, int32_t count) {
   return chosen;
 }
 
-// The `count` largest of the finished entries' scores. `entries` counts the unfinished too, which rank last. Ties fall
-// as the golden outputs have them: as std::nth_element leaves them.
+// The `count` largest of the finished entries' scores. `entries` counts the unfinished too, which
+// rank last. Ties fall as the golden outputs have them: as std::nth_element leaves them.
 std::vector<int32_t> index_top_k(const Floats& scores, size_t entries, int32_t count) {
   std::vector<std::pair<float, int32_t>> queue;
   for (size_t e = 0; e < entries; ++e) {
