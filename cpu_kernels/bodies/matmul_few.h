@@ -223,7 +223,7 @@ class FewTokens {
   }
 
  private:
-  static constexpr int kRows = 8;  // that share the work on the activations
+  static constexpr int kRows = F::kRows;  // that share the work on the activations
   static constexpr int kGroups = kRows / kGroupRows;
 
   // From the rows at hand to those that come next: of this call, or the caller's; else none.

@@ -14,6 +14,7 @@ namespace {
 // Format<type> has:
 //   kBlock        weights a stored block, 32 or 256
 //   kStepBytes    bytes of a step
+//   kRows         rows of a matrix taken at once, for few tokens
 //   kGroup, kFactor, kOffset, kHasBias as above; kCodeMax, the largest code
 //   kBiasGroup    weights that share a bias, 16 or 32
 //   kPaired       whether codes(OneRow) has the even blocks in vector 0 and the odd ones in 1
@@ -209,6 +210,7 @@ HEARTH_INLINE __m256 load_half_heads(const Byte* step) {
 
 struct SmallBlocks {
   static constexpr int kBlock = 32;
+  static constexpr int kRows = 8;
   static constexpr int kGroup = 32;
   static constexpr float kFactor = 1.0f;
   static constexpr bool kPaired = false;
@@ -234,7 +236,7 @@ struct Format<TensorType::kMXFP4> : SmallBlocks {
 
 template <>
 struct Format<TensorType::kQ8_0> : SmallBlocks {
-  static constexpr int kStepBytes = 272, kOffset = 128, kCodeMax = 255;
+  static constexpr int kStepBytes = 272, kOffset = 128, kCodeMax = 255, kRows = 4;
 
   template <typename Blocks>
   static HEARTH_INLINE Codes codes(const Blocks& blocks) {

@@ -8,6 +8,7 @@ namespace {
 
 struct LargeBlocks {
   static constexpr int kBlock = 256;
+  static constexpr int kRows = 8;
   static constexpr int kGroup = 32;
   static constexpr float kFactor = 1.0f;
   static constexpr bool kPaired = false;

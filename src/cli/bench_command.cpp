@@ -156,12 +156,12 @@ void add_stages(Json& stages, const char* phase, const Timing& timing, const Pea
   }
 }
 
-// The repetition with the median time of a phase.
+// The repetition with the median time of a phase; of an even number the slower one in the middle.
 const Repetition& median_of(const std::vector<Repetition>& repetitions, Timing Repetition::*phase) {
   std::vector<const Repetition*> order;
   for (const Repetition& repetition : repetitions) order.push_back(&repetition);
   std::ranges::sort(order, {}, [&](const Repetition* r) { return (r->*phase).seconds; });
-  return *order[(order.size() - 1) / 2];
+  return *order[order.size() / 2];
 }
 
 Json report(Engine& engine, const BenchOptions& options) {

@@ -85,6 +85,9 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
                engine_options.model.filename().string(),
                format_bytes(static_cast<double>(engine->weight_bytes())), engine->config().layers,
                engine->context(), engine->kernels().name, engine->workers().threads());
+  if (!engine->holds_weights()) {
+    spdlog::warn("the weights don't fit the free memory: they are read from the file on use");
+  }
   return engine;
 }
 

@@ -11,11 +11,15 @@ namespace {
 // that threads end a loop together.
 constexpr int64_t kPartsOfRest = 3;
 constexpr int64_t kPieceBytesMin = 32 << 10;
-constexpr int64_t kFewRowTile = 4;  // whole row tiles of the kernels, for few tokens and for many
-constexpr int64_t kManyRowTile = 16;
 constexpr int64_t kFewTokens = 4;
 
 constexpr int64_t kBfloat16Padding = 32;  // values after each row: one cache line
+
+// Rows the kernels take at a time.
+int64_t row_tile_of(const Product& product) {
+  if (!reads_quantized(product.w.type)) return 4;
+  return product.n <= kFewTokens ? 8 : 16;
+}
 
 // The work of a row of a product, in bytes touched: weights once, activations per row.
 int64_t row_cost(const Product& product) {
@@ -131,8 +135,9 @@ void multiply_piece(const Compute& compute, const ProductPiece& piece, const Pro
 
 void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products) {
   count_work(totals, products);
-  const bool few = std::ranges::all_of(products, [](auto& p) { return p.n <= kFewTokens; });
-  const auto pieces = cut_into_pieces(compute, products, few ? kFewRowTile : kManyRowTile);
+  int64_t row_tile = 1;
+  for (const Product& product : products) row_tile = std::max(row_tile, row_tile_of(product));
+  const auto pieces = cut_into_pieces(compute, products, row_tile);
   compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) multiply_piece(compute, pieces[i]);
   });

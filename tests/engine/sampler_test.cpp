@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -52,6 +53,19 @@ TEST_CASE("top-k, top-p and min-p cut the tail") {
   CHECK(shares({.top_p = 0.7f}, logits).size() == 2);
   CHECK(shares({.top_p = 0.0f}, logits).size() == 1);  // the likeliest always stays
   CHECK(shares({.min_p = 0.3f}, logits).size() == 2);  // 1/5 is less, 2/5 is not
+}
+
+TEST_CASE("top-p looks as far as it has to, among many alike too") {
+  const std::vector<float> alike(1000, 0.5f);  // lower ids come first
+  Sampler sampler({.top_p = 0.3f});
+  int32_t largest = 0;
+  for (int i = 0; i < 20000; ++i) largest = std::max(largest, sampler.sample(alike, {}));
+  CHECK(largest < 301);  // 300 reach it, give or take a rounding
+  CHECK(largest > 295);
+  std::vector<float> falling(1000);
+  for (int i = 0; i < 1000; ++i) falling[i] = 0.01f * static_cast<float>(i);
+  CHECK(shares({.top_p = 0.0f}, falling).begin()->first == 999);
+  for (const auto& [token, share] : shares({.top_p = 0.9f}, falling)) CHECK(token >= 1000 - 231);
 }
 
 TEST_CASE("penalties act on the answer's tokens") {
