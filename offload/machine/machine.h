@@ -1,0 +1,111 @@
+// A machine as the planner knows it: what it has and how fast that is, measured by `hearth profile`
+// or written down from published figures. Plain data; machine_json.h reads and writes it.
+//
+// A field's unit ends its name: _bytes, _gb_s (10^9 bytes a second), _gflop_s (multiply-adds count
+// twice), _us; one without counts things.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace hearth {
+
+// How fast weights of one format are multiplied, by the number of tokens they are multiplied with.
+struct MatmulRate {
+  int32_t tokens;
+  double gflop_s;  // all cores together, weights in their caches
+};
+
+struct FormatRates {
+  std::string format;              // as in GGUF tools: "MXFP4"
+  double stream_gb_s = 0;          // one token, all cores, weights out of memory
+  std::vector<MatmulRate> matmul;  // by ascending tokens, the first 1
+};
+
+// What the cores do with one table of kernels.
+struct IsaRates {
+  std::string name;              // as --isa names it
+  double matmul_gflop_s = 0;     // the multiply units, all cores, working in registers
+  double attention_gflop_s = 0;  // attention over cached rows, all cores
+  std::vector<FormatRates> formats;
+};
+
+struct Cpu {
+  std::string name;
+  int32_t packages = 1;
+  int32_t cores = 1;     // physical ones
+  int32_t threads = 1;   // that the cores run at once (SMT)
+  int64_t l2_bytes = 0;  // of a core
+  int64_t l3_bytes = 0;  // all
+  double loop_us = 0;    // to start all cores on a loop and to wait for the last
+  std::vector<std::string> features;
+  std::vector<IsaRates> isas;  // best first
+};
+
+struct MemoryNode {
+  int64_t memory_bytes = 0;
+  int32_t cores = 0;
+  double read_gb_s = 0;                // by the node's own cores
+  double copy_gb_s = 0;                // read and written, both counted
+  std::vector<double> read_from_gb_s;  // [nodes] by the cores of each node
+};
+
+struct Gpu {
+  std::string name;
+  int64_t memory_bytes = 0;  // that a program can take
+  double read_gb_s = 0;
+  double matmul_gflop_s = 0;  // tensor cores, bfloat16 in, float32 out
+  // The link to the host, from pinned memory; then while the CPU reads memory as fast as it can.
+  double to_gpu_gb_s = 0;
+  double to_host_gb_s = 0;
+  double to_gpu_beside_cpu_gb_s = 0;
+  double cpu_read_beside_link_gb_s = 0;
+  double launch_us = 0;  // of a kernel in a stream or graph
+  double sync_us = 0;    // host waits for the device, or the device for the host
+  int32_t node = 0;      // memory node its link hangs on
+};
+
+// Reads from a disk, O_DIRECT, `depth` of them in flight.
+struct DiskRate {
+  int64_t block_bytes;
+  int32_t depth;
+  double read_gb_s;
+  double latency_us;  // of one read, on average
+};
+
+struct Disk {
+  std::string name;
+  int64_t capacity_bytes = 0;
+  std::vector<DiskRate> rates;
+  int32_t node = 0;
+};
+
+struct PciDevice {
+  std::string address;  // 0000:01:00.0
+  std::string name;
+  std::string kind;  // "gpu", "nvme", "bridge", ..
+  double link_gb_s = 0;
+  int32_t node = 0;
+};
+
+// A figure nobody measured on this machine: where in the profile, and whose word it is.
+struct Assumption {
+  std::string field;  // JSON pointer; it covers everything under it
+  std::string source;
+};
+
+struct Machine {
+  std::string name;
+  Cpu cpu;
+  double read_gb_s = 0;  // of memory, all cores of all nodes together
+  std::vector<MemoryNode> nodes;
+  std::vector<PciDevice> pci;
+  std::vector<Gpu> gpus;
+  std::vector<Disk> disks;
+  std::vector<Assumption> assumed;
+
+  int64_t memory_bytes() const;
+};
+
+}  // namespace hearth
