@@ -11,7 +11,6 @@
 #include <system_error>
 
 #include "base/error.h"
-#include "format/mapped_file.h"
 
 namespace hearth {
 namespace {
@@ -97,10 +96,11 @@ std::vector<Extent> extents(const TensorDir& dir) {
 WeightMemory::WeightMemory(TensorDir& dir, const Workers& workers, const Topology& topology,
                            const std::function<void(int64_t, int64_t)>& on_load) {
   const std::vector<Extent> parts = extents(dir);
-  for (const ModelFile& file : dir.files) files_.emplace_back(file.mapping->bytes().size());
+  for (const Extent& part : parts)
+    files_.emplace_back(part.begin < part.end ? part.end - part.begin : 0);
   if (workers.nodes() > 1) {
     for (const auto& [name, tensor] : dir.tensors) {
-      unsigned char* data = files_[tensor.file].data() + tensor.offset;
+      unsigned char* data = files_[tensor.file].data() + tensor.offset - parts[tensor.file].begin;
       bind_to_nodes(tensor, data, topology, workers.nodes());
     }
   }
@@ -115,8 +115,8 @@ WeightMemory::WeightMemory(TensorDir& dir, const Workers& workers, const Topolog
       std::atomic<int> error = 0;
       workers.for_range(bytes, kReadBytes, [&](int64_t begin, int64_t end, int) {
         const uint64_t offset = at + static_cast<uint64_t>(begin);
-        const int result =
-            file.read(offset, files_[f].data() + offset, static_cast<uint64_t>(end - begin));
+        const int result = file.read(offset, files_[f].data() + offset - parts[f].begin,
+                                     static_cast<uint64_t>(end - begin));
         if (result != 0) error = result;
       });
       if (error != 0) file.fail(error);
@@ -126,7 +126,7 @@ WeightMemory::WeightMemory(TensorDir& dir, const Workers& workers, const Topolog
     }
   }
   for (auto& [name, tensor] : dir.tensors) {
-    tensor.data = files_[tensor.file].data() + tensor.offset;
+    tensor.data = files_[tensor.file].data() + tensor.offset - parts[tensor.file].begin;
   }
 }
 

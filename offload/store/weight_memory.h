@@ -22,10 +22,10 @@ class WeightMemory {
   WeightMemory(TensorDir& dir, const Workers& workers, const Topology& topology,
                const std::function<void(int64_t, int64_t)>& on_load);
 
-  int64_t bytes() const;  // address space: as long as the files
+  int64_t bytes() const;  // from each file's first tensor to the end of its last
 
  private:
-  std::vector<Buffer> files_;  // as long as the file, committed where tensors lie
+  std::vector<Buffer> files_;
 };
 
 // Bytes of all tensors.

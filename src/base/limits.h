@@ -8,11 +8,12 @@ namespace hearth {
 
 struct Limits {
   int32_t chunk_tokens = 2048;       // tokens a forward pass takes at once; longer prompts are cut
+  int32_t logit_rows = 64;  // tokens a forward pass gives logits of, so also sequences at once
   int32_t index_group_tokens = 16;  // tokens whose index scores are held at once
   int32_t index_block_keys = 512;   // index keys a worker scores at a time
 };
 
 // The least that still works: every loop over a limit takes its border case.
-constexpr Limits kTinyLimits{1, 1, 1};
+constexpr Limits kTinyLimits{1, 1, 1, 1};
 
 }  // namespace hearth

@@ -247,9 +247,9 @@ void run_bench(BenchOptions options) {
   options.model.context = tokens;
   const auto engine = open_engine(options.model);
   for (const int batch : options.batches) {
-    if (batch < 1 || batch > engine->chunk_tokens()) {
+    if (batch < 1 || batch > engine->logit_rows()) {
       throw usage_error(fmt::format("{} sequences at once are not possible", batch), "--batch",
-                        fmt::format("Choose 1 to {}", engine->chunk_tokens()));
+                        fmt::format("Choose 1 to {}", engine->logit_rows()));
     }
   }
   const Json result = report(*engine, options);

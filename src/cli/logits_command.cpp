@@ -24,6 +24,7 @@ void write_logits(const LogitsOptions& options) {
   const std::vector<int32_t> tokens = read_token_ids(options.tokens);
   Limits limits;
   if (options.chunk > 0) limits.chunk_tokens = options.chunk;
+  limits.logit_rows = limits.chunk_tokens;
   ModelOptions model = options.model;
   model.context = std::ssize(tokens);
   const auto engine = open_engine(model, limits);

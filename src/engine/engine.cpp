@@ -133,6 +133,7 @@ const Kernels& Engine::kernels() const { return loaded_->kernels; }
 const Workers& Engine::workers() const { return loaded_->workers; }
 int64_t Engine::scratch_bytes() const { return loaded_->forward.scratch_bytes(); }
 int32_t Engine::chunk_tokens() const { return loaded_->forward.chunk_tokens(); }
+int32_t Engine::logit_rows() const { return loaded_->limits.logit_rows; }
 StageClock& Engine::clock() { return loaded_->forward.clock(); }
 
 const TensorDir& Engine::tensors() const { return loaded_->dir; }

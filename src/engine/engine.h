@@ -70,6 +70,7 @@ class Engine {
                               ForwardObserver* observer = nullptr,
                               const std::function<bool(int32_t)>& on_layer = nullptr);
   int32_t chunk_tokens() const;
+  int32_t logit_rows() const;  // of a step, so also the most sessions it can advance for logits
 
   // Time, bytes and flops by stage since the last clear.
   StageClock& clock();

@@ -84,8 +84,9 @@ Activations::Activations(const ModelConfig& config, const Kernels& kernels, int6
   products.reserve(
       2 * std::max<int64_t>(std::min<int64_t>(config.experts, n * used), config.output_groups));
 
-  head_x = ActivationBuffer(kernels, n, dim);
-  logits = floats(n * config.vocab);
+  const int64_t logit_rows = std::min(limits.chunk_tokens, limits.logit_rows);
+  head_x = ActivationBuffer(kernels, logit_rows, dim);
+  logits = floats(logit_rows * config.vocab);
 }
 
 int64_t Activations::bytes() const {

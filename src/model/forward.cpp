@@ -139,6 +139,7 @@ class Forward::Pass {
     const StageTimer timer(compute_.clock[Stage::kHead]);
     list_wanted_rows(batch_, wanted, wanted_rows_);
     const int64_t n = std::ssize(wanted_rows_);
+    HEARTH_CHECK(n <= limits_.logit_rows);
     mix_head_streams(step, weights_.head_hyper, weights_.head_norm, wanted_rows_);
     ActivationRows& x = act_.head_x.rows();
     round_rows_for(compute_, weights_.output.type, x, n);

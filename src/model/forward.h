@@ -50,8 +50,8 @@ class Forward {
 
   // Runs one to chunk_tokens() tokens in all, of distinct sequences, and advances their caches. A
   // row's result does not depend on the other rows. The logits [rows wanted, vocab], segment after
-  // segment, are valid until the next call. Each segment must fit its cache's context, and tokens
-  // be below the vocabulary size.
+  // segment, are valid until the next call; there may be Limits::logit_rows of them. Each segment
+  // must fit its cache's context, and tokens be below the vocabulary size.
   // `on_layer` is called after each layer with the number done; where it returns false the run ends
   // there without logits, and the segments' caches must be set back to the start.
   std::span<const float> run(std::span<const Segment> segments, LogitRows wanted,

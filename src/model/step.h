@@ -100,8 +100,8 @@ struct Activations {
       expert_out;  // [n, experts_used + 1, dim]: outputs in routing order, then the shared expert's
   std::vector<Product> products;  // one loop's, of all experts or groups
 
-  ActivationBuffer head_x;  // [n, dim]
-  Buffer logits;            // [n, vocab]
+  ActivationBuffer head_x;  // [logit rows, dim]
+  Buffer logits;            // [logit rows, vocab]
 };
 
 struct Step {

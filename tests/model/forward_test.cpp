@@ -61,11 +61,17 @@ class Recorder : public ForwardObserver {
   std::vector<std::vector<int32_t>> chosen;  // [layers][tokens * used]
 };
 
+Limits all_logits() {
+  Limits limits = test::limits();
+  limits.logit_rows = limits.chunk_tokens;
+  return limits;
+}
+
 struct Runner {
   Runner(const Loaded& loaded, const Kernels& kernels, KvType kv, int64_t context, int threads = 2)
       : workers(threads),
-        cache(loaded.config, kv, context, test::limits()),
-        forward(loaded.config, loaded.weights, kernels, workers, context, test::limits()) {}
+        cache(loaded.config, kv, context, all_logits()),
+        forward(loaded.config, loaded.weights, kernels, workers, context, all_logits()) {}
 
   // All logits, the prompt fed in pieces of `chunk` tokens.
   Floats run(const std::vector<int32_t>& tokens, int64_t chunk,
@@ -198,6 +204,7 @@ TEST_CASE(
 
   Limits limits = test::limits();
   limits.chunk_tokens = std::max(limits.chunk_tokens, 3);
+  limits.logit_rows = std::max(limits.logit_rows, 2);
   const Workers workers(3);
   Forward forward(demo().config, demo().weights, kernels, workers, n, limits);
   KvCache first(demo().config, KvType::kBF16, n, limits),
