@@ -41,7 +41,9 @@ struct SynthShape {
   int32_t output_groups;
   int32_t output_rank;
   int32_t window;
-  int32_t first_ratio;  // of layer 0; the others have 4, 128, 4, 128, ...
+  int32_t first_ratio;       // of the first layers; the others have 4, 128, 4, 128, ...
+  int32_t first_layers = 1;  // that have first_ratio
+  int32_t hash_layers = 1;   // the first layers, routed by token id
   int32_t index_heads;
   int32_t index_dim;
   int32_t index_top_k;
@@ -58,9 +60,11 @@ struct SynthShape {
 
 SynthShape flash_shape();
 SynthShape pro_shape();
+// As released: two first layers, three hash-routed ones. The shapes above have one of each, so that
+// three layers hold every kind.
+SynthShape released_shape(SynthShape shape);
 // The compress ratio of a layer.
 int32_t synth_ratio(const SynthShape& shape, int32_t layer);
-constexpr int32_t kSynthHashLayers = 1;
 
 // What stands in the file as zeros that take no space on disk.
 enum class SynthHoles {
@@ -79,8 +83,9 @@ struct SynthOptions {
   double skew = 0;  // 0 (experts about equally popular) to 4
   uint64_t seed = 1;
   int threads = 1;
-  std::filesystem::path vocabulary;  // a model whose tokenizer it gets; unused tokens are added
-  std::filesystem::path out;
+  std::filesystem::path vocabulary;  // a model whose tokenizer it gets; unused tokens are added;
+                                     // empty: none
+  std::filesystem::path out;         // empty where nothing is written: then fp8 is a format too
 };
 
 constexpr int32_t kSynthTokenRanges = 16;

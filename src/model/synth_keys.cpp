@@ -62,7 +62,7 @@ void add_model_keys(const SynthShape& shape, SynthKeys& keys) {
   add("expert_weights_norm", true);
   add("swiglu_clamp_exp", std::vector<float>(layers, shape.clamp));
   add("swiglu_clamp_shexp", std::vector<float>(layers, shape.clamp));
-  add("hash_layer_count", u32(kSynthHashLayers));
+  add("hash_layer_count", u32(shape.hash_layers));
   add("hyper_connection.count", u32(shape.streams));
   add("hyper_connection.sinkhorn_iterations", u32(shape.sinkhorn_iterations));
   add("hyper_connection.epsilon", 1e-6f);
@@ -123,7 +123,7 @@ void add_tokenizer_keys(const std::filesystem::path& vocabulary, int32_t size, S
 SynthKeys synth_keys(const SynthShape& shape, const std::filesystem::path& vocabulary) {
   SynthKeys keys;
   add_model_keys(shape, keys);
-  add_tokenizer_keys(vocabulary, shape.vocab, keys);
+  if (!vocabulary.empty()) add_tokenizer_keys(vocabulary, shape.vocab, keys);
   return keys;
 }
 

@@ -14,8 +14,8 @@ namespace hearth {
 
 using SynthKeys = std::vector<std::pair<std::string, GgufValue>>;
 
-// Every key that hearth and its relatives ask for. Throws Error where the file `vocabulary` holds
-// no tokenizer, or one of more tokens than the shape.
+// Every key that hearth and its relatives ask for; without a vocabulary none of a tokenizer. Throws
+// Error where the file `vocabulary` holds no tokenizer, or one of more tokens than the shape.
 SynthKeys synth_keys(const SynthShape& shape, const std::filesystem::path& vocabulary);
 
 }  // namespace hearth

@@ -23,7 +23,8 @@ struct Formats {
   TensorType dense;
 };
 
-TensorType parse_format(const std::string& name, const char* option) {
+TensorType parse_format(const SynthOptions& options, const std::string& name, const char* option) {
+  if (name == "fp8" && options.out.empty()) return TensorType::kF8_E4M3;
   const TypeInfo* info = find_type_by_name(name.c_str());
   if (info != nullptr && info->type != TensorType::kI32) return info->type;
   throw usage_error(
@@ -33,9 +34,9 @@ TensorType parse_format(const std::string& name, const char* option) {
 }
 
 Formats parse_formats(const SynthOptions& options) {
-  const TensorType dense = parse_format(options.dense, "--dense");
+  const TensorType dense = parse_format(options, options.dense, "--dense");
   if (options.quant == "q2") return {TensorType::kIQ2_XXS, TensorType::kQ2_K, dense};
-  const TensorType routed = parse_format(options.quant, "--quant");
+  const TensorType routed = parse_format(options, options.quant, "--quant");
   return {routed, routed, dense};
 }
 
@@ -106,7 +107,7 @@ class TensorList {
     const int32_t ratio = synth_ratio(shape_, layer);
     if (ratio != 0) compressor("attn_compressor", ratio, shape_.head_dim);
     if (ratio == 4) indexer();
-    experts(layer < kSynthHashLayers);
+    experts(layer < shape_.hash_layers);
   }
 
   void attention() {
@@ -215,8 +216,14 @@ void check_rows(const SynthTensor& tensor) {
 }  // namespace
 
 int32_t synth_ratio(const SynthShape& shape, int32_t layer) {
-  if (layer == 0) return shape.first_ratio;
-  return layer % 2 == 1 ? 4 : 128;
+  if (layer < shape.first_layers) return shape.first_ratio;
+  return (layer - shape.first_layers) % 2 == 0 ? 4 : 128;
+}
+
+SynthShape released_shape(SynthShape shape) {
+  shape.first_layers = 2;
+  shape.hash_layers = 3;
+  return shape;
 }
 
 SynthShape flash_shape() {

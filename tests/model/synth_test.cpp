@@ -112,7 +112,7 @@ std::string refusal(const SynthOptions& options, Error::Kind kind) {
 std::vector<double> popularity(const Model& model, const std::vector<int32_t>& tokens) {
   const ReferenceOutput out = run_reference(model.config, model.weights, tokens);
   std::vector<double> counts;
-  for (int32_t layer = kSynthHashLayers; layer < model.config.layers; ++layer) {
+  for (int32_t layer = model.config.hash_layers; layer < model.config.layers; ++layer) {
     std::vector<double> of_layer(model.config.experts);
     for (const int32_t expert : out.picks[layer]) ++of_layer[expert];
     counts.insert(counts.end(), of_layer.begin(), of_layer.end());

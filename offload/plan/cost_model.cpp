@@ -1,0 +1,301 @@
+#include "offload/plan/cost_model.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace hearth {
+
+namespace {
+
+// Kernels' shares of the card's bandwidth and of its tensor cores.
+constexpr double kGpuReadShare = 0.80;
+constexpr double kGpuMatmulShare = 0.60;
+// Loops over the cores in a layer on the CPU, kernels in one on the GPU.
+constexpr double kCpuLoops = 24;
+constexpr double kGpuKernels = 24;
+// Prompts are long; the attention of this many of their chunks stands for all.
+constexpr int64_t kChunksSampled = 16;
+
+double bytes_of(const std::vector<MatrixUse>& uses) {
+  double total = 0;
+  for (const MatrixUse& use : uses) total += static_cast<double>(use.bytes);
+  return total;
+}
+
+double weights_of(const std::vector<MatrixUse>& uses) {
+  double total = 0;
+  for (const MatrixUse& use : uses) total += static_cast<double>(use.weights);
+  return total;
+}
+
+// The sum over positions p of [first, first + n) of min(p / ratio, most).
+double sum_of_rows(double first, double n, double ratio, double most) {
+  const double full_from = std::clamp(most * ratio, first, first + n);
+  const double rising = full_from - first;
+  return (first + full_from) / 2 * rising / ratio + (n - rising) * most;
+}
+
+}  // namespace
+
+const char* resource_name(Resource resource) {
+  constexpr std::array<const char*, kResources> kNames = {
+      "memory bandwidth", "CPU arithmetic", "GPU memory bandwidth", "GPU arithmetic",
+      "host link",        "disk",           "synchronisation"};
+  return kNames[static_cast<int>(resource)];
+}
+
+double Cost::total() const {
+  double sum = 0;
+  for (const double s : seconds) sum += s;
+  return sum;
+}
+
+Resource Cost::bottleneck() const {
+  return static_cast<Resource>(std::ranges::max_element(seconds) - seconds.begin());
+}
+
+double disk_read_gb_s(const Machine& machine, int64_t expert_bytes) {
+  double total = 0;
+  for (const Disk& disk : machine.disks) {
+    double best = 0;
+    for (const DiskRate& rate : disk.rates) {
+      if (rate.block_bytes <= expert_bytes) best = std::max(best, rate.read_gb_s);
+    }
+    total += best;
+  }
+  return total;
+}
+
+struct CostModel::Layers {
+  const LayerShape* shape;
+  double count;
+  bool on_gpu;
+};
+
+// Tokens that pass through a layer together: of a prompt, neighbours from `position` on; else one
+// of each session.
+struct CostModel::Tokens {
+  double n;
+  double position;
+  bool neighbours;
+
+  // Rows that all of them see together where `ratio` tokens share one, at most `most` each.
+  double rows(double ratio, double most) const {
+    if (neighbours) return sum_of_rows(position + 1, n, ratio, most);
+    return n * std::min((position + 1) / ratio, most);
+  }
+};
+
+CostModel::CostModel(const Machine& machine, const ModelShape& model, const CpuRates& cpu,
+                     const Gpu* gpu, const HitCurve& hits)
+    : machine_(machine), model_(model), cpu_(cpu), gpu_(gpu), hits_(hits) {
+  int64_t expert_bytes = 0;
+  for (const LayerShape& layer : model.layers)
+    expert_bytes = std::max(expert_bytes, layer.expert_bytes);
+  disk_gb_s_ = disk_read_gb_s(machine, expert_bytes);
+}
+
+std::vector<CostModel::Layers> CostModel::layers_of(const Placement& placement) const {
+  std::vector<Layers> groups;
+  const auto count = static_cast<int32_t>(model_.layers.size());
+  for (int32_t i = 0; i < count; ++i) {
+    const LayerShape& layer = model_.layers[i];
+    const bool on_gpu = i >= count - placement.gpu_layers;
+    const auto same = std::ranges::find_if(groups, [&](const Layers& group) {
+      return group.on_gpu == on_gpu && group.shape->ratio == layer.ratio &&
+             group.shape->dense_bytes == layer.dense_bytes &&
+             group.shape->expert_bytes == layer.expert_bytes;
+    });
+    if (same == groups.end()) {
+      groups.push_back({&layer, 1, on_gpu});
+    } else {
+      same->count += 1;
+    }
+  }
+  return groups;
+}
+
+void CostModel::add_gpu(double bytes, double flops, double times, Cost& cost) const {
+  const double reading = bytes / (gpu_->read_gb_s * 1e9 * kGpuReadShare);
+  const double computing = flops / (gpu_->matmul_gflop_s * 1e9 * kGpuMatmulShare);
+  cost.add(reading > computing ? Resource::kGpuMemory : Resource::kGpuCores,
+           times * std::max(reading, computing));
+}
+
+void CostModel::add_dense(const Layers& layers, const Placement&, const Tokens& tokens,
+                          Cost& cost) const {
+  const LayerShape& layer = *layers.shape;
+  // Streams are mixed before and after each of two sub-layers; queries and outputs are normed,
+  // rotated and rounded.
+  const double values = 2.0 * (2 * model_.streams + 2) * model_.dim +
+                        4.0 * model_.heads * model_.head_dim +
+                        3.0 * model_.experts_used * model_.expert_dim;
+  const double passed = tokens.n * values * 2 * sizeof(float);
+  if (layers.on_gpu) {
+    add_gpu(bytes_of(layer.dense) + passed, matmul_flops(weights_of(layer.dense), tokens.n),
+            layers.count, cost);
+    cost.add(Resource::kWaiting, layers.count * kGpuKernels * gpu_->launch_us * 1e-6);
+    return;
+  }
+  const BoundSeconds products = cpu_.multiply(layer.dense, tokens.n);
+  cost.add(Resource::kMemory, layers.count * products.memory);
+  cost.add(Resource::kCores, layers.count * products.arithmetic);
+  if (tokens.neighbours) cost.add(Resource::kMemory, layers.count * cpu_.pass(passed));
+  cost.add(Resource::kWaiting, layers.count * cpu_.loops(kCpuLoops));
+}
+
+void CostModel::add_attention(const Layers& layers, const Placement& placement,
+                              const Tokens& tokens, Cost& cost) const {
+  const int32_t ratio = layers.shape->ratio;
+  const double keys = ratio == 4 ? tokens.rows(4, 1e18) : 0;
+  double compressed = ratio == 4 ? tokens.rows(4, model_.index_top_k) : 0;
+  if (ratio == 128) compressed = tokens.rows(128, 1e18);
+  const double rows = tokens.rows(1, model_.window) + compressed;
+  const double flops =
+      4 * rows * model_.heads * model_.head_dim + 2 * keys * model_.index_heads * model_.index_dim;
+  const auto value_bytes = static_cast<double>(model_.kv_value_bytes);
+  if (!layers.on_gpu) {
+    cost.add(Resource::kCores, layers.count * cpu_.attend(flops));
+    return;
+  }
+  // Neighbours see much the same rows, so a prompt reads them once per chunk.
+  const double readers = tokens.neighbours ? tokens.n : 1;
+  const double bytes =
+      (rows * model_.head_dim + keys * model_.index_dim) * value_bytes / std::max(readers, 1.0);
+  add_gpu(bytes, flops, layers.count, cost);
+  if (placement.entries_in_ram) {
+    const double sent = compressed * model_.head_dim * value_bytes / std::max(readers / 16, 1.0);
+    cost.add(Resource::kLink, layers.count * sent / (gpu_->to_gpu_gb_s * 1e9));
+  }
+}
+
+void CostModel::add_experts(const Layers& layers, const Placement& placement, const Tokens& tokens,
+                            Outlook outlook, Cost& cost) const {
+  const LayerShape& layer = *layers.shape;
+  const double experts = model_.experts;
+  const double picks = tokens.n * model_.experts_used;
+  const double touched =
+      experts * (1 - std::pow(1 - model_.experts_used / experts, std::max(tokens.n, 1.0)));
+  const double tokens_each = picks / touched;
+
+  auto served = [&](double held) {
+    // A chunk touches nearly every expert, so it finds there what is held.
+    if (tokens.neighbours) return std::min(held, 1.0);
+    const HitRate rate = hits_.at(held);
+    return outlook == Outlook::kLow    ? rate.low
+           : outlook == Outlook::kHigh ? rate.high
+                                       : rate.likely;
+  };
+  const double all = static_cast<double>(model_.expert_count());
+  const double gpu_all = experts * std::max(placement.gpu_layers, 1);
+  const double in_vram =
+      layers.on_gpu ? served(static_cast<double>(placement.vram_experts) / gpu_all) : 0;
+  const double held = static_cast<double>(placement.vram_experts + placement.ram_experts) / all;
+  const double in_memory = std::max(served(held), in_vram);
+
+  const double hits = touched * in_vram, misses = touched - hits;
+  const double from_disk = touched * (1 - in_memory);
+  const auto bytes = static_cast<double>(layer.expert_bytes);
+  const double weights = weights_of(layer.expert);
+
+  Cost on_gpu, on_host;
+  if (hits > 0) add_gpu(hits * bytes, matmul_flops(hits * weights, tokens_each), 1, on_gpu);
+  if (misses > 0) {
+    const BoundSeconds each = cpu_.multiply(layer.expert, tokens_each);
+    double on_cpu = misses * each.total();
+    if (layers.on_gpu) {
+      // Part of the misses may go over the link instead: both ways then take equally long.
+      const double link = misses * bytes / (gpu_->to_gpu_gb_s * 1e9);
+      const double slower = machine_.read_gb_s / std::max(gpu_->cpu_read_beside_link_gb_s, 1e-9);
+      const double link_beside = misses * bytes / (gpu_->to_gpu_beside_cpu_gb_s * 1e9);
+      const double cpu_beside = std::max(misses * each.memory * slower, on_cpu);
+      const double both = cpu_beside * link_beside / (cpu_beside + link_beside);
+      const double best = std::min({on_cpu, link, both});
+      on_host.add(best == link                    ? Resource::kLink
+                  : each.memory > each.arithmetic ? Resource::kMemory
+                                                  : Resource::kCores,
+                  best);
+      if (best != on_cpu && tokens.neighbours) {
+        add_gpu(misses * bytes, matmul_flops(misses * weights, tokens_each), 1, on_gpu);
+      }
+    } else {
+      on_host.add(Resource::kMemory, misses * each.memory);
+      on_host.add(Resource::kCores, misses * each.arithmetic);
+    }
+  }
+  Cost on_disk;
+  if (from_disk > 0) {
+    on_disk.add(Resource::kDisk, from_disk * bytes / (std::max(disk_gb_s_, 1e-9) * 1e9));
+  }
+  const Cost* longest = &on_host;
+  if (on_gpu.total() > longest->total()) longest = &on_gpu;
+  if (on_disk.total() > longest->total()) longest = &on_disk;
+  for (int r = 0; r < kResources; ++r)
+    cost.add(static_cast<Resource>(r), layers.count * longest->seconds[r]);
+  if (layers.on_gpu) {
+    const double chance = 1 - std::pow(in_vram, picks);
+    cost.add(Resource::kWaiting, layers.count * chance * 2 * gpu_->sync_us * 1e-6);
+  }
+}
+
+void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) const {
+  if (placement.uses_gpu()) {
+    add_gpu(bytes_of(model_.head), matmul_flops(weights_of(model_.head), rows), 1, cost);
+    cost.add(Resource::kWaiting, 2 * gpu_->sync_us * 1e-6);
+    return;
+  }
+  const BoundSeconds products = cpu_.multiply(model_.head, rows);
+  cost.add(Resource::kMemory, products.memory);
+  cost.add(Resource::kCores, products.arithmetic);
+}
+
+Cost CostModel::decode_step(const Placement& placement, const Workload& work,
+                            Outlook outlook) const {
+  Cost cost;
+  const Tokens tokens{static_cast<double>(work.parallel), static_cast<double>(work.depth), false};
+  for (const Layers& layers : layers_of(placement)) {
+    add_dense(layers, placement, tokens, cost);
+    add_attention(layers, placement, tokens, cost);
+    add_experts(layers, placement, tokens, outlook, cost);
+  }
+  add_head(placement, work.parallel, cost);
+  return cost;
+}
+
+void CostModel::add_chunk(const Placement& placement, int64_t position, int64_t tokens,
+                          double times, Cost& cost) const {
+  Cost chunk;
+  const Tokens rows{static_cast<double>(tokens), static_cast<double>(position), true};
+  for (const Layers& layers : layers_of(placement)) {
+    add_dense(layers, placement, rows, chunk);
+    add_attention(layers, placement, rows, chunk);
+    add_experts(layers, placement, rows, Outlook::kLikely, chunk);
+  }
+  for (int r = 0; r < kResources; ++r) cost.add(static_cast<Resource>(r), times * chunk.seconds[r]);
+}
+
+Cost CostModel::prompt(const Placement& placement, const Workload& work) const {
+  Cost cost;
+  const int64_t chunk = placement.chunk_tokens;
+  const int64_t whole = work.prompt / chunk, rest = work.prompt % chunk;
+  const int64_t samples = std::min(whole, kChunksSampled);
+  for (int64_t i = 0; i < samples; ++i) {
+    const int64_t number = (2 * i + 1) * whole / (2 * samples);
+    add_chunk(placement, number * chunk, chunk,
+              static_cast<double>(whole) / static_cast<double>(samples), cost);
+  }
+  if (rest > 0) add_chunk(placement, whole * chunk, rest, 1, cost);
+  add_head(placement, 1, cost);
+  return cost;
+}
+
+double CostModel::decode_tok_s(const Placement& placement, const Workload& work,
+                               Outlook outlook) const {
+  return work.parallel / decode_step(placement, work, outlook).total();
+}
+
+double CostModel::prefill_tok_s(const Placement& placement, const Workload& work) const {
+  return static_cast<double>(work.prompt) / prompt(placement, work).total();
+}
+
+}  // namespace hearth

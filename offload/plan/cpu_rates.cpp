@@ -1,0 +1,96 @@
+#include "offload/plan/cpu_rates.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace hearth {
+namespace {
+
+const IsaRates& choose_isa(const Machine& machine, const std::string& name) {
+  for (const IsaRates& isa : machine.cpu.isas) {
+    if ((name.empty() || isa.name == name) && !isa.formats.empty()) return isa;
+  }
+  throw Error(name.empty() ? "has no rates of any kernels"
+                           : fmt::format("has no rates of the {} kernels", name),
+              machine.name, "Measure the machine with hearth profile");
+}
+
+// Seconds of one weight with `tokens` tokens on all cores, linear between the measured counts, and
+// in proportion to the tokens past the last.
+double seconds_a_weight(const std::vector<MatmulRate>& rates, double tokens) {
+  auto seconds = [](const MatmulRate& rate) {
+    return matmul_flops(1, rate.tokens) / (rate.gflop_s * 1e9);
+  };
+  const MatmulRate& first = rates.front();
+  const MatmulRate& last = rates.back();
+  if (tokens <= first.tokens) return seconds(first);
+  if (tokens >= last.tokens) return seconds(last) * tokens / last.tokens;
+  const auto after =
+      std::ranges::find_if(rates, [&](const MatmulRate& rate) { return rate.tokens >= tokens; });
+  const MatmulRate& a = *(after - 1);
+  const double share = (tokens - a.tokens) / (after->tokens - a.tokens);
+  return seconds(a) + (seconds(*after) - seconds(a)) * share;
+}
+
+}  // namespace
+
+CpuRates::CpuRates(const Machine& machine, const std::string& isa, int32_t threads)
+    : machine_(machine),
+      isa_(choose_isa(machine, isa)),
+      threads_(std::clamp(threads, 1, machine.cpu.cores)),
+      share_(static_cast<double>(threads_) / machine.cpu.cores) {}
+
+// Where a format has no rates, those of the slowest stand in.
+const FormatRates& CpuRates::rates_of(TensorType type) const {
+  const auto known = std::ranges::find(isa_.formats, type_info(type).name, &FormatRates::format);
+  if (known != isa_.formats.end()) return *known;
+  return *std::ranges::min_element(
+      isa_.formats, {}, [](const FormatRates& rates) { return rates.matmul.front().gflop_s; });
+}
+
+BoundSeconds CpuRates::multiply(const std::vector<MatrixUse>& uses, double tokens) const {
+  BoundSeconds seconds;
+  for (const MatrixUse& use : uses) {
+    const FormatRates& rates = rates_of(use.type);
+    const double arithmetic =
+        static_cast<double>(use.weights) * seconds_a_weight(rates.matmul, tokens) / share_;
+    const double reading = static_cast<double>(use.bytes) / (rates.stream_gb_s * 1e9);
+    (reading > arithmetic ? seconds.memory : seconds.arithmetic) += std::max(reading, arithmetic);
+  }
+  return seconds;
+}
+
+double CpuRates::attend(double flops) const {
+  return flops / (isa_.attention_gflop_s * 1e9 * share_);
+}
+
+double CpuRates::read(double bytes) const { return bytes / (machine_.read_gb_s * 1e9); }
+
+double CpuRates::pass(double bytes) const {
+  double copy = 0;
+  for (const MemoryNode& node : machine_.nodes) copy += node.copy_gb_s;
+  return bytes / (copy * 1e9);
+}
+
+std::vector<std::string> CpuRates::unknown_formats(const IsaRates& rates, const ModelShape& shape) {
+  std::vector<std::string> names;
+  auto look = [&](const std::vector<MatrixUse>& uses) {
+    for (const MatrixUse& use : uses) {
+      const std::string name = type_info(use.type).name;
+      if (std::ranges::find(rates.formats, name, &FormatRates::format) != rates.formats.end())
+        continue;
+      if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+    }
+  };
+  look(shape.head);
+  for (const LayerShape& layer : shape.layers) {
+    look(layer.dense);
+    look(layer.expert);
+  }
+  return names;
+}
+
+}  // namespace hearth

@@ -1,0 +1,122 @@
+#include "offload/plan/memory_map.h"
+
+#include <algorithm>
+
+namespace hearth {
+namespace {
+
+// What a CUDA context and its libraries take of a card.
+constexpr int64_t kGpuContextBytes = int64_t{400} << 20;
+// Experts on their way: half of them arrive while the other half is computed.
+constexpr int64_t kStagingExperts = 32;
+
+int64_t slot_bytes(const ModelShape& model) {
+  int64_t bytes = 0;
+  for (const LayerShape& layer : model.layers) bytes = std::max(bytes, layer.expert_bytes);
+  return bytes;
+}
+
+int64_t slots_in(const TierPlan& tier, int64_t slot) {
+  return std::max<int64_t>(tier.budget - tier.used, 0) / std::max<int64_t>(slot, 1);
+}
+
+void add_weights(TierPlan& tier, int64_t bytes) { tier.weights += bytes, tier.used += bytes; }
+void add_kv(TierPlan& tier, int64_t bytes) { tier.kv += bytes, tier.used += bytes; }
+void add_scratch(TierPlan& tier, int64_t bytes) { tier.scratch += bytes, tier.used += bytes; }
+
+// Spreads `count` experts over layers `begin` .. so that all hold as evenly many as they can,
+// counting what they have; none holds more than `most`.
+void level(int64_t count, int64_t begin, int64_t most, const std::vector<int64_t>& has,
+           std::vector<int64_t>& given) {
+  const auto layers = static_cast<int64_t>(has.size());
+  auto filled_to = [&](int64_t height) {
+    int64_t sum = 0;
+    for (int64_t i = begin; i < layers; ++i) sum += std::max<int64_t>(height - has[i], 0);
+    return sum;
+  };
+  int64_t height = 0;  // the highest that all can be filled to
+  for (int64_t above = most + 1; above - height > 1;) {
+    const int64_t middle = (height + above) / 2;
+    (filled_to(middle) <= count ? height : above) = middle;
+  }
+  int64_t rest = count - filled_to(height);
+  for (int64_t i = begin; i < layers; ++i) {
+    given[i] = std::max<int64_t>(height - has[i], 0);
+    if (rest > 0 && has[i] + given[i] < most && height >= has[i]) ++given[i], --rest;
+  }
+}
+
+}  // namespace
+
+ChunkBytes chunk_bytes(const ModelShape& model, int64_t context, int32_t chunk_tokens,
+                       int32_t threads) {
+  return {chunk_tokens, model.kv_bytes(context, chunk_tokens),
+          model.scratch_bytes(context, chunk_tokens, threads),
+          model.scratch_bytes(context, chunk_tokens, 1) + kGpuContextBytes};
+}
+
+MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,
+                    int32_t parallel, int64_t vram_budget, int64_t ram_budget) {
+  MemoryMap map;
+  map.vram.budget = vram_budget;
+  map.ram.budget = ram_budget;
+  const auto layers = static_cast<int32_t>(model.layers.size());
+  for (int32_t i = 0; i < layers; ++i) {
+    const bool on_gpu = i >= layers - placement.gpu_layers;
+    TierPlan& tier = on_gpu ? map.vram : map.ram;
+    const KvBytes& kv = chunk.kv[i];
+    add_weights(tier, model.layers[i].dense_bytes);
+    add_kv(tier, parallel * (kv.window + kv.index + kv.carried));
+    add_kv(placement.entries_in_ram ? map.ram : tier, parallel * kv.entries);
+  }
+  add_weights(placement.uses_gpu() ? map.vram : map.ram, model.head_bytes);
+  add_weights(map.ram, model.embedding_bytes);
+  add_scratch(map.ram, chunk.scratch);
+  if (placement.uses_gpu()) add_scratch(map.vram, chunk.device_scratch);
+  return map;
+}
+
+void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement) {
+  const int64_t slot = slot_bytes(model), all = model.expert_count();
+  placement.vram_experts = 0;
+  if (placement.uses_gpu()) {
+    const int64_t reachable = int64_t{model.experts} * placement.gpu_layers;
+    if (slots_in(map.vram, slot) < all) add_scratch(map.vram, kStagingExperts * slot);
+    placement.vram_experts = std::min(slots_in(map.vram, slot), reachable);
+  }
+  placement.ram_experts = all - placement.vram_experts;
+  if (slots_in(map.ram, slot) < placement.ram_experts) {
+    add_scratch(map.ram, kStagingExperts * slot);
+    placement.ram_experts = std::min(slots_in(map.ram, slot), placement.ram_experts);
+  }
+  placement.nvme_experts = all - placement.vram_experts - placement.ram_experts;
+}
+
+void add_experts(const ModelShape& model, const std::vector<LayerPlan>& layers, MemoryMap& map) {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    add_weights(map.vram, layers[i].vram_experts * model.layers[i].expert_bytes);
+    add_weights(map.ram, layers[i].ram_experts * model.layers[i].expert_bytes);
+    add_weights(map.nvme, layers[i].nvme_experts * model.layers[i].expert_bytes);
+    map.vram.experts += layers[i].vram_experts;
+    map.ram.experts += layers[i].ram_experts;
+    map.nvme.experts += layers[i].nvme_experts;
+  }
+  map.nvme.budget = map.nvme.used;
+}
+
+std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& placement) {
+  const auto count = static_cast<int64_t>(model.layers.size());
+  std::vector<int64_t> none(count), vram(count), ram(count);
+  level(placement.vram_experts, count - placement.gpu_layers, model.experts, none, vram);
+  level(placement.ram_experts, 0, model.experts, vram, ram);
+  std::vector<LayerPlan> layers(count);
+  for (int64_t i = 0; i < count; ++i) {
+    layers[i].dense_in_vram = i >= count - placement.gpu_layers;
+    layers[i].vram_experts = static_cast<int32_t>(vram[i]);
+    layers[i].ram_experts = static_cast<int32_t>(ram[i]);
+    layers[i].nvme_experts = static_cast<int32_t>(model.experts - vram[i] - ram[i]);
+  }
+  return layers;
+}
+
+}  // namespace hearth

@@ -1,0 +1,42 @@
+// Where every byte of a placement lies.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "offload/plan/model_shape.h"
+#include "offload/plan/placement.h"
+#include "offload/plan/plan.h"
+
+namespace hearth {
+
+// What a chunk size costs, whatever the placement: asked for once, since the exact figures come
+// from objects that must be made.
+struct ChunkBytes {
+  int32_t chunk_tokens;
+  std::vector<KvBytes> kv;  // of a session, [layers]
+  int64_t scratch;          // on the host
+  int64_t device_scratch;   // on a GPU
+};
+ChunkBytes chunk_bytes(const ModelShape& model, int64_t context, int32_t chunk_tokens,
+                       int32_t threads);
+
+struct MemoryMap {
+  TierPlan vram, ram, nvme;
+
+  bool fits() const { return vram.used <= vram.budget && ram.used <= ram.budget; }
+};
+
+// A placement's parts but the routed experts.
+MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,
+                    int32_t parallel, int64_t vram_budget, int64_t ram_budget);
+// Gives the room that is left to routed experts: their numbers in `placement`, and in `map` what
+// moving them takes.
+void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement);
+
+// Experts of each layer, spread evenly.
+std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& placement);
+// Adds their bytes.
+void add_experts(const ModelShape& model, const std::vector<LayerPlan>& layers, MemoryMap& map);
+
+}  // namespace hearth

@@ -1,0 +1,70 @@
+// A model as the planner knows it: bytes and arithmetic of its parts, no weights. Filled from a
+// file's header or from the released dimensions (src/model/shape.h).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/tensor_type.h"
+
+namespace hearth {
+
+// Matrices of one format that are multiplied with the same tokens, taken together.
+struct MatrixUse {
+  TensorType type;
+  int64_t weights;
+  int64_t bytes;
+};
+
+struct LayerShape {
+  int32_t ratio = 0;             // tokens a compressed row stands for: 0 (none), 4 (CSA), 128 (HCA)
+  bool hashed = false;           // experts follow from the token alone
+  std::vector<MatrixUse> dense;  // read by every token
+  std::vector<MatrixUse> expert;  // of one routed expert
+  int64_t dense_bytes = 0;   // everything but the routed experts, what is never multiplied included
+  int64_t expert_bytes = 0;  // one routed expert
+};
+
+// Cache of one session in one layer.
+struct KvBytes {
+  int64_t window = 0;   // rings of raw rows
+  int64_t entries = 0;  // compressed rows that attention reads
+  int64_t index = 0;    // compressed keys that the indexer scans
+  int64_t carried = 0;  // state of unfinished windows
+  int64_t total() const { return window + entries + index + carried; }
+};
+
+struct ModelShape {
+  std::string name;
+  int64_t context = 0;  // the longest it was made for
+  int32_t dim = 0;
+  int32_t vocab = 0;
+  int32_t streams = 0;
+  int32_t heads = 0;
+  int32_t head_dim = 0;
+  int32_t window = 0;
+  int32_t index_heads = 0;
+  int32_t index_dim = 0;
+  int32_t index_top_k = 0;
+  int32_t experts = 0;  // a layer
+  int32_t experts_used = 0;
+  int32_t expert_dim = 0;
+  int64_t kv_value_bytes = 0;
+  std::vector<LayerShape> layers;
+  std::vector<MatrixUse> head;  // read once a step
+  int64_t head_bytes = 0;       // with its norms and mixes
+  int64_t embedding_bytes = 0;
+
+  // What an engine takes beside the weights, exactly.
+  std::function<std::vector<KvBytes>(int64_t context, int32_t chunk_tokens)>
+      kv_bytes;  // of a session, [layers]
+  std::function<int64_t(int64_t context, int32_t chunk_tokens, int32_t threads)> scratch_bytes;
+
+  int64_t routed_bytes() const;  // all routed experts
+  int64_t weight_bytes() const;  // all tensors
+  int64_t expert_count() const { return int64_t{experts} * static_cast<int64_t>(layers.size()); }
+};
+
+}  // namespace hearth

@@ -1,0 +1,23 @@
+// Where the parts of a model lie, and in what portions it works: what the planner decides and the
+// cost model judges.
+#pragma once
+
+#include <cstdint>
+
+namespace hearth {
+
+struct Placement {
+  int32_t chunk_tokens = 1;  // tokens of a prompt taken at once
+  // The dense parts of the last `gpu_layers` layers, with their windows and index keys, lie in
+  // VRAM; the output matrix does where any layer does.
+  int32_t gpu_layers = 0;
+  bool entries_in_ram = false;  // compressed rows of those layers stay in RAM all the same
+  // Routed experts by where they lie; each lies in one place.
+  int64_t vram_experts = 0;
+  int64_t ram_experts = 0;
+  int64_t nvme_experts = 0;
+
+  bool uses_gpu() const { return gpu_layers > 0; }
+};
+
+}  // namespace hearth

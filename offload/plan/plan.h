@@ -1,0 +1,73 @@
+// What the planner decides, and why: immutable once made. Allocation, loading and the hot path
+// follow it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "offload/plan/cost_model.h"
+#include "offload/plan/placement.h"
+
+namespace hearth {
+
+struct LayerPlan {
+  bool dense_in_vram = false;
+  int32_t vram_experts = 0;
+  int32_t ram_experts = 0;
+  int32_t nvme_experts = 0;
+};
+
+struct TierPlan {
+  int64_t budget = 0;   // bytes
+  int64_t used = 0;     // bytes, all of the below
+  int64_t weights = 0;  // bytes, experts included
+  int64_t experts = 0;  // routed ones, counted
+  int64_t kv = 0;       // bytes
+  int64_t scratch = 0;  // bytes: activations and staging
+};
+
+struct Prediction {
+  double decode_tok_s = 0;
+  double decode_tok_s_low = 0;  // hit rates as if the most frequent experts were held for good
+  double decode_tok_s_high = 0;
+  double prefill_tok_s = 0;
+  Cost decode;                 // a step, seconds by resource
+  Cost prefill;                // the prompt
+  double vram_hit_rate = 0;    // of picks
+  double memory_hit_rate = 0;  // of picks: in VRAM or RAM
+};
+
+// The same plan on a changed machine.
+struct Upgrade {
+  std::string change;
+  double decode_tok_s;
+  double prefill_tok_s;
+};
+
+struct Plan {
+  std::string model;
+  std::string machine;
+  Workload work;
+  std::string isa;
+  int32_t threads = 1;
+  std::string kv;  // how cache rows are stored
+  Placement placement;
+  std::vector<LayerPlan> layers;
+  TierPlan vram, ram, nvme;
+  int64_t weight_bytes = 0;
+  int64_t routed_bytes = 0;
+  int64_t kv_bytes = 0;
+  int64_t scratch_bytes = 0;
+  Prediction predict;
+  std::vector<Upgrade> upgrades;      // the best first
+  std::vector<std::string> why;       // the decisions in words
+  std::vector<std::string> problems;  // what has no place; empty where all fits
+
+  bool fits() const { return problems.empty(); }
+  int64_t total_bytes() const { return weight_bytes + kv_bytes + scratch_bytes; }
+  // Of everything decided; not of predictions, which a new measurement changes.
+  uint64_t hash() const;
+};
+
+}  // namespace hearth

@@ -1,0 +1,225 @@
+#include "offload/plan/plan_json.h"
+
+#include <fmt/format.h>
+
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "base/error.h"
+
+namespace hearth {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kVersion = 1;
+constexpr uintmax_t kBytesMax = 16 << 20;
+
+std::string hash_text(const Plan& plan) { return fmt::format("0x{:016x}", plan.hash()); }
+
+Json tier_json(const TierPlan& tier) {
+  return {{"budget", tier.budget},   {"used", tier.used}, {"weights", tier.weights},
+          {"experts", tier.experts}, {"kv", tier.kv},     {"scratch", tier.scratch}};
+}
+
+Json cost_json(const Cost& cost) {
+  Json result = Json::object();
+  for (int r = 0; r < kResources; ++r) {
+    if (cost.seconds[r] > 0)
+      result[resource_name(static_cast<Resource>(r))] = cost.seconds[r] * 1e3;
+  }
+  return result;
+}
+
+Json predict_json(const Plan& plan) {
+  const Prediction& predict = plan.predict;
+  if (!plan.fits()) return nullptr;
+  return {{"depth", plan.work.depth},
+          {"prompt", plan.work.prompt},
+          {"decode_tok_s", predict.decode_tok_s},
+          {"decode_tok_s_low", predict.decode_tok_s_low},
+          {"decode_tok_s_high", predict.decode_tok_s_high},
+          {"prefill_tok_s", predict.prefill_tok_s},
+          {"bottleneck", resource_name(predict.decode.bottleneck())},
+          {"prefill_bottleneck", resource_name(predict.prefill.bottleneck())},
+          {"vram_hit_rate", predict.vram_hit_rate},
+          {"memory_hit_rate", predict.memory_hit_rate},
+          {"decode_ms", cost_json(predict.decode)},
+          {"prefill_ms", cost_json(predict.prefill)}};
+}
+
+Json layers_json(const Plan& plan) {
+  Json layers = Json::array();
+  for (const LayerPlan& layer : plan.layers) {
+    layers.push_back({{"dense", layer.dense_in_vram ? "vram" : "ram"},
+                      {"vram", layer.vram_experts},
+                      {"ram", layer.ram_experts},
+                      {"nvme", layer.nvme_experts}});
+  }
+  return layers;
+}
+
+// Reads fields and notes what is wrong with them.
+class Reader {
+ public:
+  Reader(const Json& json, Problems& problems) : json_(json), problems_(problems) {}
+
+  int64_t integer(const char* key, int64_t least, int64_t most) const {
+    const auto found = json_.find(key);
+    if (found == json_.end() || !found->is_number_integer()) {
+      problems_.add(fmt::format("{} is missing or no whole number", key));
+      return least;
+    }
+    const bool fits = !found->is_number_unsigned() ||
+                      found->get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()};
+    const int64_t value = fits ? found->get<int64_t>() : std::numeric_limits<int64_t>::max();
+    if (fits && value >= least && value <= most) return value;
+    problems_.add(fmt::format("{} must be from {} to {}", key, least, most));
+    return least;
+  }
+  int32_t count(const char* key, int32_t least) const {
+    return static_cast<int32_t>(integer(key, least, std::numeric_limits<int32_t>::max()));
+  }
+  int64_t bytes(const char* key) const {
+    return integer(key, 0, std::numeric_limits<int64_t>::max() / 4);
+  }
+  std::string text(const char* key) const {
+    const auto found = json_.find(key);
+    if (found != json_.end() && found->is_string()) return found->get<std::string>();
+    problems_.add(fmt::format("{} is missing or no text", key));
+    return {};
+  }
+  bool flag(const char* key) const {
+    const auto found = json_.find(key);
+    if (found != json_.end() && found->is_boolean()) return found->get<bool>();
+    problems_.add(fmt::format("{} is missing or neither true nor false", key));
+    return false;
+  }
+  Reader inner(const char* key) const {
+    static const Json kEmpty = Json::object();
+    const auto found = json_.find(key);
+    if (found != json_.end() && found->is_object()) return {*found, problems_};
+    problems_.add(fmt::format("{} is missing or no object", key));
+    return {kEmpty, problems_};
+  }
+  const Json& list(const char* key) const {
+    static const Json kEmpty = Json::array();
+    const auto found = json_.find(key);
+    if (found != json_.end() && found->is_array()) return *found;
+    problems_.add(fmt::format("{} is missing or no list", key));
+    return kEmpty;
+  }
+
+ private:
+  const Json& json_;
+  Problems& problems_;
+};
+
+TierPlan read_tier(const Reader& reader) {
+  return {reader.bytes("budget"),  reader.bytes("used"), reader.bytes("weights"),
+          reader.bytes("experts"), reader.bytes("kv"),   reader.bytes("scratch")};
+}
+
+void read_layers(const Reader& reader, Plan& plan, Problems& problems) {
+  for (const Json& item : reader.list("layers")) {
+    const Reader layer(item, problems);
+    plan.layers.push_back({layer.text("dense") == "vram", layer.count("vram", 0),
+                           layer.count("ram", 0), layer.count("nvme", 0)});
+  }
+}
+
+Plan read_fields(const Json& json, Problems& problems) {
+  const Reader reader(json, problems);
+  Plan plan;
+  reader.integer("version", kVersion, kVersion);
+  plan.model = reader.text("model");
+  plan.machine = reader.text("machine");
+  plan.isa = reader.text("isa");
+  plan.kv = reader.text("kv");
+  plan.threads = reader.count("threads", 1);
+  plan.work.context = reader.integer("context", 1, int64_t{1} << 40);
+  plan.work.parallel = reader.count("parallel", 1);
+  plan.placement.chunk_tokens = reader.count("chunk_tokens", 1);
+  plan.placement.gpu_layers = reader.count("gpu_layers", 0);
+  plan.placement.entries_in_ram = reader.flag("entries_in_ram");
+  const Reader bytes = reader.inner("bytes");
+  plan.weight_bytes = bytes.bytes("weights");
+  plan.routed_bytes = bytes.bytes("routed_experts");
+  plan.kv_bytes = bytes.bytes("kv");
+  plan.scratch_bytes = bytes.bytes("scratch");
+  const Reader tiers = reader.inner("tiers");
+  plan.vram = read_tier(tiers.inner("vram"));
+  plan.ram = read_tier(tiers.inner("ram"));
+  plan.nvme = read_tier(tiers.inner("nvme"));
+  plan.placement.vram_experts = plan.vram.experts;
+  plan.placement.ram_experts = plan.ram.experts;
+  plan.placement.nvme_experts = plan.nvme.experts;
+  read_layers(reader, plan, problems);
+  return plan;
+}
+
+}  // namespace
+
+std::string write_plan(const Plan& plan) {
+  Json upgrades = Json::array();
+  for (const Upgrade& upgrade : plan.upgrades) {
+    upgrades.push_back({{"change", upgrade.change},
+                        {"decode_tok_s", upgrade.decode_tok_s},
+                        {"prefill_tok_s", upgrade.prefill_tok_s}});
+  }
+  const Json json = {
+      {"version", kVersion},
+      {"hash", hash_text(plan)},
+      {"fits", plan.fits()},
+      {"problems", plan.problems},
+      {"model", plan.model},
+      {"machine", plan.machine},
+      {"isa", plan.isa},
+      {"threads", plan.threads},
+      {"kv", plan.kv},
+      {"context", plan.work.context},
+      {"parallel", plan.work.parallel},
+      {"chunk_tokens", plan.placement.chunk_tokens},
+      {"gpu_layers", plan.placement.gpu_layers},
+      {"entries_in_ram", plan.placement.entries_in_ram},
+      {"bytes",
+       {{"weights", plan.weight_bytes},
+        {"routed_experts", plan.routed_bytes},
+        {"kv", plan.kv_bytes},
+        {"scratch", plan.scratch_bytes},
+        {"total", plan.total_bytes()}}},
+      {"tiers",
+       {{"vram", tier_json(plan.vram)},
+        {"ram", tier_json(plan.ram)},
+        {"nvme", tier_json(plan.nvme)}}},
+      {"predict", predict_json(plan)},
+      {"upgrades", upgrades},
+      {"why", plan.why},
+      {"layers", layers_json(plan)},
+  };
+  return json.dump(1);
+}
+
+Plan read_plan(const std::filesystem::path& path) {
+  constexpr const char* kAdvice = "Make it again with hearth plan --json";
+  std::error_code error;
+  const uintmax_t size = std::filesystem::file_size(path, error);
+  std::ifstream file(path, std::ios::binary);
+  if (error || !file) throw Error("cannot be read", path.string(), "Check the name");
+  if (size > kBytesMax) throw Error("is too large for a plan", path.string(), kAdvice);
+  std::ostringstream text;
+  text << file.rdbuf();
+  const Json json = Json::parse(text.str(), nullptr, false);
+  if (!json.is_object()) throw Error("is no JSON object", path.string(), kAdvice);
+  Problems problems(path.string());
+  const Plan plan = read_fields(json, problems);
+  problems.throw_if_any(kAdvice);
+  if (json.value("hash", Json()) != Json(hash_text(plan))) {
+    throw Error("was changed: its hash isn't that of its content", path.string(), kAdvice);
+  }
+  return plan;
+}
+
+}  // namespace hearth

@@ -1,0 +1,293 @@
+#include "offload/plan/planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "offload/plan/memory_map.h"
+
+namespace hearth {
+namespace {
+
+constexpr int32_t kChunkMin = 64, kChunkMax = 16384;
+
+struct Budgets {
+  int64_t vram = 0;
+  int64_t ram = 0;
+};
+
+Budgets budgets_of(const Machine& machine, const Gpu* gpu, const PlanRequest& request) {
+  const int64_t memory = machine.memory_bytes();
+  Budgets budgets;
+  budgets.ram = request.ram_budget.value_or(memory - memory_reserve_bytes(memory));
+  if (gpu != nullptr) {
+    budgets.vram = std::min(request.gpu_budget.value_or(gpu->memory_bytes), gpu->memory_bytes);
+  }
+  return budgets;
+}
+
+const Gpu* choose_gpu(const Machine& machine, const PlanRequest& request) {
+  if (!request.use_gpu || machine.gpus.empty() || request.gpu_budget == 0) return nullptr;
+  return &*std::ranges::max_element(machine.gpus, {}, &Gpu::memory_bytes);
+}
+
+// Chunks worth trying: longer ones than the prompt or the context are of no use.
+std::vector<int32_t> chunk_sizes(const PlanRequest& request) {
+  const int64_t context = std::max<int64_t>(request.work.context, kChunkMin);
+  if (request.chunk_tokens > 0) {
+    return {static_cast<int32_t>(std::min<int64_t>(request.chunk_tokens, context))};
+  }
+  std::vector<int32_t> sizes;
+  for (int32_t size = kChunkMin; size <= kChunkMax && size < 2 * context; size *= 2) {
+    sizes.push_back(static_cast<int32_t>(std::min<int64_t>(size, context)));
+  }
+  return sizes;
+}
+
+struct Candidate {
+  Placement placement;
+  MemoryMap map;
+  ChunkBytes chunk;
+  double seconds = 0;   // of the workload
+  int64_t lacking = 0;  // bytes that have no place
+};
+
+class Search {
+ public:
+  Search(const ModelShape& model, const PlanRequest& request, const CostModel& costs,
+         const Budgets& budgets, bool has_gpu, bool has_disk)
+      : model_(model),
+        request_(request),
+        costs_(costs),
+        budgets_(budgets),
+        has_gpu_(has_gpu),
+        has_disk_(has_disk) {}
+
+  Candidate run(int32_t threads) {
+    const auto layers = static_cast<int32_t>(model_.layers.size());
+    for (const int32_t size : chunk_sizes(request_)) {
+      const ChunkBytes chunk = chunk_bytes(model_, request_.work.context, size, threads);
+      for (int32_t on_gpu = has_gpu_ ? layers : 0; on_gpu >= 0; --on_gpu) {
+        try_placement(chunk, on_gpu, false);
+        if (on_gpu > 0) try_placement(chunk, on_gpu, true);
+      }
+    }
+    return best_;
+  }
+
+ private:
+  void try_placement(const ChunkBytes& chunk, int32_t gpu_layers, bool entries_in_ram) {
+    Candidate candidate;
+    candidate.chunk = chunk;
+    candidate.placement.chunk_tokens = chunk.chunk_tokens;
+    candidate.placement.gpu_layers = gpu_layers;
+    candidate.placement.entries_in_ram = entries_in_ram;
+    candidate.map = map_fixed(model_, chunk, candidate.placement, request_.work.parallel,
+                              budgets_.vram, budgets_.ram);
+    place_experts(model_, candidate.map, candidate.placement);
+    candidate.lacking = lacking(candidate);
+    if (candidate.lacking > 0) {
+      if (!found_ || (best_.lacking > 0 && candidate.lacking < best_.lacking)) keep(candidate);
+      return;
+    }
+    const double limit = found_ && best_.lacking == 0 ? best_.seconds : 1e300;
+    candidate.seconds = seconds(candidate.placement, limit);
+    if (candidate.seconds < limit) keep(candidate);
+  }
+
+  int64_t lacking(const Candidate& candidate) const {
+    const auto over = [](const TierPlan& tier) {
+      return std::max<int64_t>(tier.used - tier.budget, 0);
+    };
+    int64_t bytes = over(candidate.map.vram) + over(candidate.map.ram);
+    if (!has_disk_) bytes += candidate.placement.nvme_experts * model_.layers[0].expert_bytes;
+    return bytes;
+  }
+
+  // Of the requests of all sessions; gives up where more than `limit` is reached.
+  double seconds(const Placement& placement, double limit) const {
+    const Workload& work = request_.work;
+    const double answers =
+        static_cast<double>(work.answer) * costs_.decode_step(placement, work).total();
+    if (answers >= limit || work.prompt == 0) return answers;
+    return answers + work.parallel * costs_.prompt(placement, work).total();
+  }
+
+  void keep(const Candidate& candidate) {
+    best_ = candidate;
+    found_ = true;
+  }
+
+  const ModelShape& model_;
+  const PlanRequest& request_;
+  const CostModel& costs_;
+  const Budgets budgets_;
+  const bool has_gpu_;
+  const bool has_disk_;
+  Candidate best_;
+  bool found_ = false;
+};
+
+std::string gib(int64_t bytes) {
+  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
+}
+
+void explain_problems(const Candidate& found, bool has_disk, Plan& plan) {
+  const auto tier = [&](const char* name, const char* option, const TierPlan& t) {
+    if (t.used <= t.budget) return;
+    plan.problems.push_back(fmt::format(
+        "{} lacks {} ({} bytes): {} of weights, {} of KV cache and {} of scratch don't fit {}. "
+        "A smaller context (--ctx), fewer sessions (--parallel) or a larger {} would help",
+        name, gib(t.used - t.budget), t.used - t.budget, gib(t.weights), gib(t.kv), gib(t.scratch),
+        gib(t.budget), option));
+  };
+  tier("VRAM", "--gpu-budget", plan.vram);
+  tier("RAM", "--ram-budget", plan.ram);
+  if (found.placement.nvme_experts > 0 && !has_disk) {
+    plan.problems.push_back(fmt::format(
+        "{} of routed experts ({} bytes) have no place in memory, and the profile knows no disk. "
+        "Measure one: hearth profile --disk FOLDER",
+        gib(plan.nvme.used), plan.nvme.used));
+  }
+}
+
+void explain(const CpuRates& cpu, const ModelShape& model, Plan& plan) {
+  const Placement& at = plan.placement;
+  auto say = [&](std::string line) { plan.why.push_back(std::move(line)); };
+  if (at.uses_gpu()) {
+    say(fmt::format("{} of {} layers have attention, shared experts and index keys in VRAM{}",
+                    at.gpu_layers, model.layers.size(),
+                    at.entries_in_ram ? "; their compressed rows lie in RAM, where the few that "
+                                        "a token reads are fetched from"
+                                      : ", with all of their KV cache"));
+    say(
+        fmt::format("{} of {} routed experts fill the rest of VRAM and serve about {:.0f} % of "
+                    "the picks",
+                    at.vram_experts, model.expert_count(), 100 * plan.predict.vram_hit_rate));
+  }
+  if (at.nvme_experts == 0) {
+    say(fmt::format("the other {} routed experts fit in RAM; no disk is read", at.ram_experts));
+  } else {
+    say(
+        fmt::format("{} routed experts fit in RAM, {} stay on disk: memory serves about {:.0f} % "
+                    "of the picks",
+                    at.ram_experts, at.nvme_experts, 100 * plan.predict.memory_hit_rate));
+  }
+  say(
+      fmt::format("prompts are read {} tokens at a time: the longer, the fewer times the experts "
+                  "are read, but {} of scratch are taken for it",
+                  at.chunk_tokens, gib(plan.scratch_bytes)));
+  for (const std::string& format : CpuRates::unknown_formats(cpu.rates(), model)) {
+    say(fmt::format("the profile has no rate for {} weights on the CPU; its slowest stands in",
+                    format));
+  }
+}
+
+Prediction predict(const CostModel& costs, const ModelShape& model, const PlanRequest& request,
+                   const Placement& placement) {
+  Prediction result;
+  const Workload& work = request.work;
+  result.decode = costs.decode_step(placement, work);
+  result.decode_tok_s = work.parallel / result.decode.total();
+  result.decode_tok_s_low = costs.decode_tok_s(placement, work, Outlook::kLow);
+  result.decode_tok_s_high = costs.decode_tok_s(placement, work, Outlook::kHigh);
+  if (work.prompt > 0) {
+    result.prefill = costs.prompt(placement, work);
+    result.prefill_tok_s = static_cast<double>(work.prompt) / result.prefill.total();
+  }
+  const auto all = static_cast<double>(model.expert_count());
+  result.vram_hit_rate = request.hits.at(static_cast<double>(placement.vram_experts) / all).likely;
+  result.memory_hit_rate =
+      request.hits.at(static_cast<double>(placement.vram_experts + placement.ram_experts) / all)
+          .likely;
+  return result;
+}
+
+}  // namespace
+
+int64_t memory_reserve_bytes(int64_t memory_bytes) {
+  return std::max(int64_t{2} << 30, memory_bytes / 25);
+}
+
+Plan make_plan(const Machine& machine, const ModelShape& model, const PlanRequest& request) {
+  const CpuRates cpu(machine, request.isa,
+                     request.threads > 0 ? request.threads : machine.cpu.cores);
+  const Gpu* gpu = choose_gpu(machine, request);
+  const CostModel costs(machine, model, cpu, gpu, request.hits);
+  const bool has_disk = costs.disk_gb_s() > 0;
+  const Candidate found =
+      Search(model, request, costs, budgets_of(machine, gpu, request), gpu != nullptr, has_disk)
+          .run(cpu.threads());
+  Plan plan;
+  plan.model = model.name;
+  plan.machine = machine.name;
+  plan.work = request.work;
+  plan.isa = cpu.isa();
+  plan.threads = cpu.threads();
+  plan.kv = request.kv;
+  plan.placement = found.placement;
+  plan.layers = spread_experts(model, found.placement);
+  MemoryMap map = found.map;
+  add_experts(model, plan.layers, map);
+  plan.vram = map.vram;
+  plan.ram = map.ram;
+  plan.nvme = map.nvme;
+  plan.weight_bytes = model.weight_bytes();
+  plan.routed_bytes = model.routed_bytes();
+  plan.kv_bytes = map.vram.kv + map.ram.kv;
+  plan.scratch_bytes = map.vram.scratch + map.ram.scratch;
+  explain_problems(found, has_disk, plan);
+  if (plan.fits()) plan.predict = predict(costs, model, request, found.placement);
+  explain(cpu, model, plan);
+  return plan;
+}
+
+std::vector<Upgrade> find_upgrades(const Machine& machine, const ModelShape& model,
+                                   const PlanRequest& request, const Plan& plan) {
+  std::vector<Upgrade> upgrades;
+  auto consider = [&](std::string change, const Machine& changed, PlanRequest asked) {
+    const Plan other = make_plan(changed, model, asked);
+    if (!other.fits()) return;
+    constexpr double kWorthSaying = 1.02;
+    if (plan.fits() && other.predict.decode_tok_s < kWorthSaying * plan.predict.decode_tok_s &&
+        other.predict.prefill_tok_s < kWorthSaying * plan.predict.prefill_tok_s)
+      return;
+    upgrades.push_back(
+        {std::move(change), other.predict.decode_tok_s, other.predict.prefill_tok_s});
+  };
+  constexpr int64_t kMoreRam = int64_t{64} << 30, kMoreVram = int64_t{16} << 30;
+  {
+    Machine changed = machine;
+    PlanRequest asked = request;
+    changed.nodes.front().memory_bytes += kMoreRam;
+    if (asked.ram_budget) *asked.ram_budget += kMoreRam;
+    consider("+64 GiB RAM", changed, asked);
+  }
+  if (!machine.gpus.empty() && request.use_gpu) {
+    Machine changed = machine;
+    PlanRequest asked = request;
+    for (Gpu& gpu : changed.gpus) gpu.memory_bytes += kMoreVram;
+    if (asked.gpu_budget) *asked.gpu_budget += kMoreVram;
+    consider("+16 GiB VRAM", changed, asked);
+  }
+  if (!machine.disks.empty()) {
+    Machine changed = machine;
+    changed.disks.push_back(changed.disks.front());
+    consider("a second disk like the first", changed, request);
+  }
+  {
+    Machine changed = machine;
+    changed.read_gb_s *= 2;
+    for (MemoryNode& node : changed.nodes) node.read_gb_s *= 2, node.copy_gb_s *= 2;
+    for (IsaRates& isa : changed.cpu.isas) {
+      for (FormatRates& format : isa.formats) format.stream_gb_s *= 2;
+    }
+    for (Gpu& gpu : changed.gpus) gpu.cpu_read_beside_link_gb_s *= 2;
+    consider("memory twice as fast", changed, request);
+  }
+  std::ranges::stable_sort(upgrades, std::greater{}, &Upgrade::decode_tok_s);
+  return upgrades;
+}
+
+}  // namespace hearth

@@ -1,0 +1,42 @@
+// From a machine, a model and what is to be run to a Plan: a pure function.
+//
+// It tries every chunk size, every number of layers on the GPU and both places of their compressed
+// rows, gives what room is left to routed experts, first in VRAM, then in RAM, and keeps the
+// placement that answers the workload's requests soonest: its prompts read, its answers written.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "offload/machine/machine.h"
+#include "offload/plan/hit_curve.h"
+#include "offload/plan/model_shape.h"
+#include "offload/plan/plan.h"
+
+namespace hearth {
+
+struct PlanRequest {
+  Workload work;
+  std::string isa;      // empty: the best the profile has rates of
+  int32_t threads = 0;  // 0: all cores
+  std::string kv = "bf16";
+  bool use_gpu = true;
+  int32_t chunk_tokens = 0;           // 0: the planner's choice
+  std::optional<int64_t> ram_budget;  // bytes; the machine's memory less a reserve where absent
+  std::optional<int64_t> gpu_budget;  // bytes of VRAM; the card's where absent
+  HitCurve hits = HitCurve::of_real_text();
+};
+
+// Memory left to the operating system and other programs.
+int64_t memory_reserve_bytes(int64_t memory_bytes);
+
+// Of what doesn't fit, `problems` names every byte; the plan then is the nearest to fitting. Throws
+// Error where the profile has no rates to predict with.
+Plan make_plan(const Machine& machine, const ModelShape& model, const PlanRequest& request);
+
+// What single changes of the machine would bring, the most helpful first.
+std::vector<Upgrade> find_upgrades(const Machine& machine, const ModelShape& model,
+                                   const PlanRequest& request, const Plan& plan);
+
+}  // namespace hearth
