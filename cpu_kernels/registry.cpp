@@ -86,6 +86,14 @@ const Kernels& choose_kernels(std::string_view name) {
                     "--isa", fmt::format("Choose one of: {}", fmt::join(names, ", ")));
 }
 
+const Kernels* find_kernels(std::string_view name) {
+  for (const Kernels* kernels :
+       {&amx::kKernels, &avx512::kKernels, &avx2::kKernels, &reference::kKernels}) {
+    if (name == kernels->name) return kernels;
+  }
+  return nullptr;
+}
+
 bool reads_quantized(TensorType type) {
   return type != TensorType::kF32 && type != TensorType::kF16 && type != TensorType::kBF16 &&
          type != TensorType::kF8_E4M3;

@@ -18,4 +18,8 @@ std::span<const Kernels* const> usable_kernels();
 // usable.
 const Kernels& choose_kernels(std::string_view name);
 
+// The table of that name, also where this CPU can't run it: what it reads may be asked, its
+// functions may not be called. Null where the program has none.
+const Kernels* find_kernels(std::string_view name);
+
 }  // namespace hearth

@@ -58,7 +58,7 @@ HOMES = [
     ("xsimd", [BODIES], []),
     ("omp.h", [], ["src/base/"]),
     ("pcre2", ["src/text/"], []),
-    ("nlohmann", ["src/text/", "src/cli/", "src/server/"], []),
+    ("nlohmann", ["offload/plan/", "src/text/", "src/cli/", "src/server/"], []),
     ("CLI/", ["src/cli/", "src/main.cpp"], []),
     ("spdlog", ["src/cli/", "src/main.cpp"], []),
     ("histedit", ["src/cli/"], []),

@@ -190,8 +190,11 @@ Prediction predict(const CostModel& costs, const ModelShape& model, const PlanRe
   const Workload& work = request.work;
   result.decode = costs.decode_step(placement, work);
   result.decode_tok_s = work.parallel / result.decode.total();
-  result.decode_tok_s_low = costs.decode_tok_s(placement, work, Outlook::kLow);
-  result.decode_tok_s_high = costs.decode_tok_s(placement, work, Outlook::kHigh);
+  // Where a card is slower than the host more hits may cost time.
+  const double low = costs.decode_tok_s(placement, work, Outlook::kLow);
+  const double high = costs.decode_tok_s(placement, work, Outlook::kHigh);
+  result.decode_tok_s_low = std::min({low, high, result.decode_tok_s});
+  result.decode_tok_s_high = std::max({low, high, result.decode_tok_s});
   if (work.prompt > 0) {
     result.prefill = costs.prompt(placement, work);
     result.prefill_tok_s = static_cast<double>(work.prompt) / result.prefill.total();

@@ -15,6 +15,7 @@ int run_app(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   add_run(app);
   add_bench(app);
+  add_plan(app);
   add_perplexity(app);
   add_logits(app);
   add_tokenize(app);

@@ -8,6 +8,7 @@ namespace hearth::cli {
 
 void add_run(CLI::App& app);
 void add_bench(CLI::App& app);
+void add_plan(CLI::App& app);
 void add_perplexity(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_tokenize(CLI::App& app);

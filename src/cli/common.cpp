@@ -21,7 +21,23 @@ void start_log(const std::string& level) {
   spdlog::set_default_logger(logger);
 }
 
-KvType parse_kv(const std::string& name) { return name == "f32" ? KvType::kF32 : KvType::kBF16; }
+// Throws a usage Error.
+int64_t parse_size(const std::string& text, const std::string& option) {
+  constexpr std::pair<std::string_view, double> kUnits[] = {
+      {"", 1},         {"B", 1},        {"KiB", 1024.0}, {"MiB", 1048576.0}, {"kB", 1000.0},
+      {"GiB", 0x1p30}, {"TiB", 0x1p40}, {"MB", 1e6},     {"GB", 1e9},        {"TB", 1e12}};
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit(end, text.data() + text.size() - end);
+  for (const auto& [name, factor] : kUnits) {
+    constexpr double kMost = 0x1p60;
+    if (error != std::errc() || unit != name || !(number >= 0 && number * factor <= kMost))
+      continue;
+    return static_cast<int64_t>(number * factor);
+  }
+  throw usage_error(fmt::format("'{}' is no size", text), option,
+                    "Write a number with KiB, MiB, GiB or TiB: 64GiB");
+}
 
 std::filesystem::path program_folder() {
   std::error_code error;
@@ -40,17 +56,32 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       ->capture_default_str();
   command.add_option("--isa", options.isa,
                      "Kernels to use: amx, avx512, avx2, reference; the fastest where absent");
-  command.add_option("--kv", options.kv, "How cache rows are stored")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
+  add_kv_option(command, options.kv);
   command.add_flag("--no-gpu")->description("Compute on the CPU only, as this version always does");
   command.add_option("--log-level", options.log_level, "What is told on standard error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
       ->capture_default_str();
 }
 
-void add_context_option(CLI::App& command, ModelOptions& options) {
-  command.add_option("--ctx", options.context, "Tokens of context; 0: the model's, at most 32768")
+void add_kv_option(CLI::App& command, std::string& kv) {
+  command.add_option("--kv", kv, "How cache rows are stored")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->capture_default_str();
+}
+
+KvType parse_kv(const std::string& name) { return name == "f32" ? KvType::kF32 : KvType::kBF16; }
+
+void add_size_option(CLI::App& command, const std::string& name, std::optional<int64_t>& bytes,
+                     const std::string& description) {
+  command
+      .add_option_function<std::string>(
+          name, [&bytes, name](const std::string& text) { bytes = parse_size(text, name); },
+          description)
+      ->type_name("SIZE");
+}
+
+void add_context_option(CLI::App& command, int64_t& context) {
+  command.add_option("--ctx", context, "Tokens of context; 0: the model's, at most 32768")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "engine/engine.h"
@@ -24,7 +25,12 @@ struct ModelOptions {
 void add_model_argument(CLI::App& command, std::string& model);
 void add_model_options(CLI::App& command, ModelOptions& options);
 // --ctx, for commands whose context doesn't follow from their input.
-void add_context_option(CLI::App& command, ModelOptions& options);
+void add_context_option(CLI::App& command, int64_t& context);
+void add_kv_option(CLI::App& command, std::string& kv);
+KvType parse_kv(const std::string& name);
+// A number of bytes, with or without a unit: 64GiB.
+void add_size_option(CLI::App& command, const std::string& name, std::optional<int64_t>& bytes,
+                     const std::string& description);
 
 // The file to open: `model`, or the demo model that came with the program. Throws Error where there
 // is none.

@@ -138,7 +138,7 @@ void add_run(CLI::App& app) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "Answer a prompt, or chat");
   add_model_options(*command, options->model);
-  add_context_option(*command, options->model);
+  add_context_option(*command, options->model.context);
   auto* file = command->add_option("-f,--file", options->prompt_file,
                                    "Read the prompt from a file; - is standard input");
   command

@@ -18,15 +18,6 @@ namespace {
 constexpr int64_t kDefaultContext = 32768;
 constexpr int64_t kThreadsMax = 1024;
 
-int64_t choose_context(int64_t wanted, const ModelConfig& config) {
-  if (wanted == 0) return std::min(kDefaultContext, config.context);
-  if (wanted < 1 || wanted > config.context) {
-    throw usage_error(fmt::format("a context of {} tokens is not possible", wanted), "--ctx",
-                      fmt::format("This model takes 1 to {}", config.context));
-  }
-  return wanted;
-}
-
 int choose_threads(int wanted) {
   if (wanted == 0) return Topology::of_this_machine().cores();
   if (wanted < 1 || wanted > kThreadsMax) {
@@ -81,6 +72,15 @@ Tokenizer read_tokenizer(const TensorDir& dir, const ModelConfig& config,
 }
 
 }  // namespace
+
+int64_t choose_context(int64_t wanted, const ModelConfig& config) {
+  if (wanted == 0) return std::min(kDefaultContext, config.context);
+  if (wanted < 1 || wanted > config.context) {
+    throw usage_error(fmt::format("a context of {} tokens is not possible", wanted), "--ctx",
+                      fmt::format("This model takes 1 to {}", config.context));
+  }
+  return wanted;
+}
 
 struct Engine::Loaded {
   Loaded(const EngineOptions& options)

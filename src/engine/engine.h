@@ -33,6 +33,10 @@ struct EngineOptions {
   std::function<void(int64_t, int64_t)> on_load;
 };
 
+// The tokens a session holds where `wanted` are asked for; 0: the model's context, at most 32768.
+// Throws a usage Error for what the model can't.
+int64_t choose_context(int64_t wanted, const ModelConfig& config);
+
 class Session;
 
 // Tokens that follow in one session.
