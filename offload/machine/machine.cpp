@@ -3,9 +3,9 @@
 namespace hearth {
 
 int64_t Machine::memory_bytes() const {
-  int64_t total = 0;
-  for (const MemoryNode& node : nodes) total += node.memory_bytes;
-  return total;
+  int64_t bytes = 0;
+  for (const MemoryNode& node : nodes) bytes += node.memory_bytes;
+  return bytes;
 }
 
 }  // namespace hearth

@@ -15,12 +15,14 @@ namespace hearth {
 struct MatmulRate {
   int32_t tokens;
   double gflop_s;  // all cores together, weights in their caches
+  bool operator==(const MatmulRate&) const = default;
 };
 
 struct FormatRates {
   std::string format;              // as in GGUF tools: "MXFP4"
   double stream_gb_s = 0;          // one token, all cores, weights out of memory
   std::vector<MatmulRate> matmul;  // by ascending tokens, the first 1
+  bool operator==(const FormatRates&) const = default;
 };
 
 // What the cores do with one table of kernels.
@@ -29,6 +31,7 @@ struct IsaRates {
   double matmul_gflop_s = 0;     // the multiply units, all cores, working in registers
   double attention_gflop_s = 0;  // attention over cached rows, all cores
   std::vector<FormatRates> formats;
+  bool operator==(const IsaRates&) const = default;
 };
 
 struct Cpu {
@@ -36,11 +39,13 @@ struct Cpu {
   int32_t packages = 1;
   int32_t cores = 1;     // physical ones
   int32_t threads = 1;   // that the cores run at once (SMT)
+  int32_t team = 1;      // compute threads that the rates are of; "all cores" means all of them
   int64_t l2_bytes = 0;  // of a core
   int64_t l3_bytes = 0;  // all
   double loop_us = 0;    // to start all cores on a loop and to wait for the last
   std::vector<std::string> features;
   std::vector<IsaRates> isas;  // best first
+  bool operator==(const Cpu&) const = default;
 };
 
 struct MemoryNode {
@@ -49,6 +54,7 @@ struct MemoryNode {
   double read_gb_s = 0;                // by the node's own cores
   double copy_gb_s = 0;                // read and written, both counted
   std::vector<double> read_from_gb_s;  // [nodes] by the cores of each node
+  bool operator==(const MemoryNode&) const = default;
 };
 
 struct Gpu {
@@ -64,6 +70,7 @@ struct Gpu {
   double launch_us = 0;  // of a kernel in a stream or graph
   double sync_us = 0;    // host waits for the device, or the device for the host
   int32_t node = 0;      // memory node its link hangs on
+  bool operator==(const Gpu&) const = default;
 };
 
 // Reads from a disk, O_DIRECT, `depth` of them in flight.
@@ -72,6 +79,7 @@ struct DiskRate {
   int32_t depth;
   double read_gb_s;
   double latency_us;  // of one read, on average
+  bool operator==(const DiskRate&) const = default;
 };
 
 struct Disk {
@@ -79,20 +87,24 @@ struct Disk {
   int64_t capacity_bytes = 0;
   std::vector<DiskRate> rates;
   int32_t node = 0;
+  bool operator==(const Disk&) const = default;
 };
 
 struct PciDevice {
   std::string address;  // 0000:01:00.0
   std::string name;
-  std::string kind;  // "gpu", "nvme", "bridge", ..
-  double link_gb_s = 0;
+  std::string kind;      // "gpu", "nvme", "storage", "display", "bridge"
+  std::string parent;    // address of the bridge above, also in the list; empty at the top
+  double link_gb_s = 0;  // what the link carries a way at best; 0: not known
   int32_t node = 0;
+  bool operator==(const PciDevice&) const = default;
 };
 
 // A figure nobody measured on this machine: where in the profile, and whose word it is.
 struct Assumption {
   std::string field;  // JSON pointer; it covers everything under it
   std::string source;
+  bool operator==(const Assumption&) const = default;
 };
 
 struct Machine {
@@ -105,7 +117,8 @@ struct Machine {
   std::vector<Disk> disks;
   std::vector<Assumption> assumed;
 
-  int64_t memory_bytes() const;
+  int64_t memory_bytes() const;  // of all nodes
+  bool operator==(const Machine&) const = default;
 };
 
 }  // namespace hearth

@@ -1,60 +1,72 @@
 #include "offload/machine/topology.h"
 
-#include <hwloc.h>
-
 #include <algorithm>
 #include <vector>
 
 #include "base/error.h"
+#include "offload/machine/topology_handle.h"
 
 namespace hearth {
+namespace {
 
-struct Topology::Handle {
-  hwloc_topology_t topology = nullptr;  // null where the machine can't be read
-  std::vector<hwloc_obj_t> nodes;       // those with cores
-  ~Handle() {
-    if (topology != nullptr) hwloc_topology_destroy(topology);
-  }
+// Parts of hwloc that look for devices by loading other libraries, or by asking an X server.
+constexpr const char* kUnwanted[] = {"cuda", "nvml", "rsmi", "levelzero", "opencl", "gl"};
 
-  int cores_of(hwloc_obj_t node) const {
-    return hwloc_get_nbobjs_inside_cpuset_by_type(topology, node->cpuset, HWLOC_OBJ_CORE);
-  }
-
-  void find_nodes() {
-    const int count = hwloc_get_nbobjs_by_type(topology, HWLOC_OBJ_NUMANODE);
-    for (int i = 0; i < count; ++i) {
-      const hwloc_obj_t node = hwloc_get_obj_by_type(topology, HWLOC_OBJ_NUMANODE, i);
-      if (cores_of(node) > 0) nodes.push_back(node);
+// Null where the machine can't be read.
+hwloc_topology_t load_this_machine(Topology::Devices devices) {
+  hwloc_topology_t topology;
+  if (hwloc_topology_init(&topology) != 0) return nullptr;
+  hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING);
+  if (devices == Topology::Devices::kPci) {
+    hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+    for (const char* name : kUnwanted) {
+      hwloc_topology_set_components(topology, HWLOC_TOPOLOGY_COMPONENTS_FLAG_BLACKLIST, name);
     }
   }
-};
+  if (hwloc_topology_load(topology) == 0) return topology;
+  hwloc_topology_destroy(topology);
+  return nullptr;
+}
 
-Topology::Topology() : handle_(std::make_unique<Handle>()) {
-  hwloc_topology_t topology;
-  if (hwloc_topology_init(&topology) != 0) return;
-  hwloc_topology_set_flags(topology, HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING);
-  if (hwloc_topology_load(topology) == 0) {
-    handle_->topology = topology;
-    handle_->find_nodes();
-  } else {
-    hwloc_topology_destroy(topology);
+bool set_description(hwloc_topology_t topology, const std::string& description) {
+  if (!description.starts_with("<")) {
+    return hwloc_topology_set_synthetic(topology, description.c_str()) == 0;
   }
+  hwloc_topology_set_io_types_filter(topology, HWLOC_TYPE_FILTER_KEEP_IMPORTANT);
+  const int bytes = static_cast<int>(description.size()) + 1;  // with the final zero
+  return hwloc_topology_set_xmlbuffer(topology, description.c_str(), bytes) == 0;
+}
+
+}  // namespace
+
+Topology::Topology(Devices devices) : handle_(std::make_unique<Handle>()) {
+  handle_->topology = load_this_machine(devices);
+  find_nodes();
 }
 
 Topology::Topology(const std::string& description) : handle_(std::make_unique<Handle>()) {
   if (hwloc_topology_init(&handle_->topology) != 0 ||
-      hwloc_topology_set_synthetic(handle_->topology, description.c_str()) != 0 ||
+      !set_description(handle_->topology, description) ||
       hwloc_topology_load(handle_->topology) != 0) {
     throw Error("hwloc doesn't understand this topology", description,
                 "Write it as in numa:2 core:4 pu:2");
   }
-  handle_->find_nodes();
+  find_nodes();
+}
+
+void Topology::find_nodes() {
+  if (handle_->topology == nullptr) return;
+  const int count = hwloc_get_nbobjs_by_type(handle_->topology, HWLOC_OBJ_NUMANODE);
+  for (int i = 0; i < count; ++i) {
+    const hwloc_obj_t node = hwloc_get_obj_by_type(handle_->topology, HWLOC_OBJ_NUMANODE, i);
+    if (handle_->cores_of(node) > 0) handle_->nodes.push_back(node);
+  }
 }
 
 Topology::~Topology() = default;
 
 const Topology& Topology::of_this_machine() {
-  static const Topology topology;
+  static const Topology topology(Devices::kNone);
   return topology;
 }
 

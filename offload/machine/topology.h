@@ -5,14 +5,19 @@
 #include <memory>
 #include <string>
 
+#include "offload/machine/machine.h"
+
 namespace hearth {
 
 class Topology {
  public:
-  // This machine, less what the process was kept from when it first asked.
+  enum class Devices { kNone, kPci };  // looking for devices takes longer
+
+  // This machine, less what the process was kept from when it first asked; without devices.
   static const Topology& of_this_machine();
-  // A made-up machine as hwloc writes them, "numa:2 core:4 pu:2"; nothing can be bound there.
-  // Throws Error.
+  explicit Topology(Devices devices);
+  // A made-up machine as hwloc writes them, "numa:2 core:4 pu:2" or XML; nothing can be bound
+  // there. Throws Error.
   explicit Topology(const std::string& description);
   ~Topology();
   Topology(const Topology&) = delete;
@@ -22,6 +27,12 @@ class Topology {
   // NUMA nodes that have cores, at least 1; 1 where cores are not spread over them evenly.
   int nodes() const;
 
+  // The fields of a profile that say what there is: name and counts of the CPU, memory and cores of
+  // the nodes, GPUs and disks on PCI with the bridges above them. Rates stay 0.
+  Machine describe() const;
+  // Which of nodes() the kernel calls `number`; the first where none is called so.
+  int node_numbered(int number) const;
+
   // Binds the calling thread, number `thread` of a team of `threads`, to a core of its own where
   // the team has as many threads as there are cores: the scheduler then can't put two on one. A
   // smaller team stays free, so that two programs don't meet on the same cores.
@@ -30,8 +41,8 @@ class Topology {
   void bind_memory(void* begin, size_t bytes, int node) const;
 
  private:
-  Topology();
   struct Handle;
+  void find_nodes();
   std::unique_ptr<Handle> handle_;
 };
 

@@ -21,6 +21,7 @@ int run_app(int argc, char** argv) {
   add_tokenize(app);
   add_inspect(app);
   add_synth(app);
+  add_profile(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

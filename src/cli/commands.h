@@ -14,5 +14,6 @@ void add_logits(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_synth(CLI::App& app);
+void add_profile(CLI::App& app);
 
 }  // namespace hearth::cli

@@ -9,6 +9,7 @@
 #include "format/gguf.h"
 #include "model/weights.h"
 #include "offload/machine/memory.h"
+#include "offload/machine/team.h"
 #include "offload/machine/topology.h"
 #include "offload/store/weight_memory.h"
 
@@ -16,16 +17,7 @@ namespace hearth {
 namespace {
 
 constexpr int64_t kDefaultContext = 32768;
-constexpr int64_t kThreadsMax = 1024;
 
-int choose_threads(int wanted) {
-  if (wanted == 0) return Topology::of_this_machine().cores();
-  if (wanted < 1 || wanted > kThreadsMax) {
-    throw usage_error(fmt::format("{} threads are not possible", wanted), "--threads",
-                      fmt::format("Choose 1 to {}, or 0 for one a physical core", kThreadsMax));
-  }
-  return wanted;
-}
 
 // No chunk needs to be longer than the context, but one token each of some sessions must fit.
 Limits fit_limits(Limits limits, int64_t context) {
@@ -44,13 +36,6 @@ WeightMemory load_weights(TensorDir& dir, const Workers& workers, const Topology
                           const std::function<void(int64_t, int64_t)>& on_load) {
   if (tensor_bytes(dir) > available_memory_bytes() - kReserveBytes) return {};
   return WeightMemory(dir, workers, topology, on_load);
-}
-
-Workers make_workers(int threads, const Topology& topology) {
-  // A team that leaves cores free may run on any node.
-  const Workers workers(threads, threads == topology.cores() ? topology.nodes() : 1);
-  workers.on_each_thread([&](int thread) { topology.bind_thread(thread, threads); });
-  return workers;
 }
 
 // Every problem of the file, before the long work of loading it.
@@ -91,7 +76,7 @@ struct Engine::Loaded {
         chat(find_chat_tokens(tokenizer)),
         chat_profile(find_chat_profile(dir)),
         kernels(choose_kernels(options.isa)),
-        workers(make_workers(choose_threads(options.threads), Topology::of_this_machine())),
+        workers(make_team(choose_threads(options.threads), Topology::of_this_machine())),
         kv(options.kv),
         context(choose_context(options.context, config)),
         limits(fit_limits(options.limits, context)),

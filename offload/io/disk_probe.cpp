@@ -1,0 +1,161 @@
+#include "offload/io/disk_probe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <system_error>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "offload/io/read_queue.h"
+#include "offload/io/scratch_file.h"
+
+namespace hearth {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kLeastBytes = 64 << 20;  // less would lie in the disk's own cache
+
+double seconds_between(Clock::time_point begin, Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+// Reads random blocks of one size, `depth` in flight, for some time.
+class BlockReader {
+ public:
+  BlockReader(const ScratchFile& file, std::unique_ptr<ReadQueue> queue, int64_t block, int depth,
+              const std::string& where)
+      : file_(file),
+        block_(block),
+        where_(where),
+        memory_(static_cast<size_t>(block * depth)),
+        started_(static_cast<size_t>(depth)),
+        queue_(std::move(queue)) {}
+
+  DiskRate measure(double seconds) {
+    const auto begin = Clock::now();
+    const auto end = begin + std::chrono::duration<double>(seconds);
+    int64_t reads = 0;
+    double waited = 0;
+    size_t in_flight = 0;
+    for (size_t slot = 0; slot < started_.size(); ++slot, ++in_flight) start(slot);
+    while (in_flight > 0) {
+      const ReadDone done = queue_->wait();
+      const auto time = Clock::now();
+      if (done.result != block_) fail(done.result);
+      waited += seconds_between(started_[done.tag], time);
+      ++reads;
+      if (time < end) {
+        start(done.tag);
+      } else {
+        --in_flight;
+      }
+    }
+    const double taken = seconds_between(begin, Clock::now());
+    return {.block_bytes = block_,
+            .depth = static_cast<int32_t>(started_.size()),
+            .read_gb_s = static_cast<double>(reads * block_) / taken * 1e-9,
+            .latency_us = waited / static_cast<double>(reads) * 1e6};
+  }
+
+ private:
+  void start(size_t slot) {
+    const auto blocks = static_cast<uint64_t>(file_.bytes() / block_);
+    started_[slot] = Clock::now();
+    queue_->start({.file = file_.descriptor(),
+                   .offset = static_cast<int64_t>(random_() % blocks) * block_,
+                   .bytes = static_cast<int32_t>(block_),
+                   .to = memory_.data() + static_cast<int64_t>(slot) * block_,
+                   .tag = slot});
+  }
+
+  [[noreturn]] void fail(int32_t result) const {
+    const std::string why = result < 0 ? std::generic_category().message(-result)
+                                       : fmt::format("{} of {} bytes came", result, block_);
+    throw Error("the scratch file can't be read: " + why, where_, "Check the disk");
+  }
+
+  const ScratchFile& file_;
+  const int64_t block_;
+  const std::string& where_;
+  const Buffer memory_;
+  std::vector<Clock::time_point> started_;  // by slot
+  std::mt19937_64 random_{7};
+  std::unique_ptr<ReadQueue> queue_;  // last, so that it goes first: reads may be in flight
+};
+
+std::unique_ptr<ReadQueue> open_queue(int depth, bool use_uring, std::vector<std::string>& notes) {
+  int error = 0;
+  if (use_uring) {
+    if (auto queue = open_uring(depth, error)) return queue;
+    if (notes.empty()) {
+      notes.push_back(
+          fmt::format("the kernel refuses io_uring ({}): the disk was read by threads, "
+                      "which small blocks are slower with",
+                      std::generic_category().message(error)));
+    }
+  }
+  return open_read_threads(depth);
+}
+
+}  // namespace
+
+DiskProbeOptions full_disk_probe() {
+  DiskProbeOptions options;
+  options.blocks = {4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20};
+  options.depths = {1, 4, 16, 32};
+  return options;
+}
+
+DiskProbeOptions quick_disk_probe() {
+  DiskProbeOptions options;
+  options.blocks = {4 << 10, 256 << 10, 4 << 20};
+  options.depths = {1, 16};
+  options.seconds = 0.2;
+  options.write_seconds = 1.5;
+  options.seconds_max = 3;
+  options.bytes_max = 512 << 20;
+  return options;
+}
+
+int64_t scratch_bytes(int64_t free_bytes, int64_t bytes_max) {
+  const int64_t bytes = std::min(bytes_max, free_bytes / 4);
+  return bytes < kLeastBytes ? 0 : bytes / ScratchFile::kWriteBytes * ScratchFile::kWriteBytes;
+}
+
+DiskProbeResult probe_disk(const std::filesystem::path& folder, const DiskProbeOptions& options,
+                           const std::function<void(int, int)>& on_step) {
+  ScratchFile file(folder);
+  const int64_t bytes_max = scratch_bytes(file.free_bytes(), options.bytes_max);
+  if (bytes_max == 0) {
+    throw Error(
+        fmt::format("only {} MiB are free", file.free_bytes() >> 20), folder.string(),
+        fmt::format("Free {} MiB, or name a folder on another disk", 4 * kLeastBytes >> 20));
+  }
+  file.fill(kLeastBytes, bytes_max, options.write_seconds);
+
+  DiskProbeResult result;
+  result.file_bytes = file.bytes();
+  const auto begin = Clock::now();
+  const int points = static_cast<int>(options.blocks.size() * options.depths.size());
+  const std::string where = folder.string();
+  for (const int64_t block : options.blocks) {
+    for (const int depth : options.depths) {
+      if (!result.rates.empty() && seconds_between(begin, Clock::now()) > options.seconds_max) {
+        result.notes.push_back(fmt::format("the disk is slow: {} of {} figures were left out",
+                                           points - std::ssize(result.rates), points));
+        return result;
+      }
+      if (on_step) on_step(static_cast<int>(result.rates.size()), points);
+      auto queue = open_queue(depth, options.use_uring, result.notes);
+      BlockReader reader(file, std::move(queue), block, depth, where);
+      result.rates.push_back(reader.measure(options.seconds));
+    }
+  }
+  return result;
+}
+
+}  // namespace hearth

@@ -1,0 +1,49 @@
+// How fast the cores and the memory of this machine are: the rates of a profile.
+//
+// All figures are medians over passes in which the whole team works, its threads pinned.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "base/workers.h"
+#include "cpu_kernels/kernels.h"
+#include "offload/machine/machine.h"
+#include "offload/machine/probe_memory.h"
+
+namespace hearth {
+
+// Seconds each figure may take; at least three passes are made in any case.
+struct MeasureTimes {
+  double read = 1.0;
+  double copy = 0.5;
+  double stream = 0.35;    // a format
+  double matmul = 0.04;    // a format and number of tokens
+  double registers = 0.1;  // a table of kernels
+  double attention = 0.2;  // a table of kernels
+};
+constexpr MeasureTimes kQuickTimes{.read = 0.3,
+                                   .copy = 0.15,
+                                   .stream = 0.08,
+                                   .matmul = 0.015,
+                                   .registers = 0.05,
+                                   .attention = 0.05};
+
+// Microseconds to start all threads on a loop and to wait for the last.
+double measure_loop_us(const Workers& workers);
+
+// Sets read_gb_s and the rates of the nodes, which are as many as the team is spread over.
+void measure_memory(const Kernels& kernels, const Workers& workers, const ProbeMemory& memory,
+                    const MeasureTimes& times, Machine& machine);
+
+// The formats a profile tells about, those of models in use.
+std::span<const TensorType> measured_formats();
+
+// What the team does with one table. `formats` may be empty: then only what needs none is measured.
+// `on_format` is called before each.
+IsaRates measure_isa(const Kernels& kernels, const Workers& workers, const ProbeMemory& memory,
+                     std::span<const TensorType> formats, const MeasureTimes& times,
+                     const std::function<void()>& on_format = {});
+
+}  // namespace hearth
