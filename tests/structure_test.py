@@ -34,7 +34,7 @@ USES = {
 ONLY_PART = {
     ("offload", "cpu_kernels"): ("cpu_kernels/kernels.h",),  # how weights lie for the kernels, not the kernels
     # The engine loads; what happens to the bytes then is the model's and the store's business.
-    ("src/engine", "offload"): ("offload/machine/", "offload/store/weight_memory.h"),
+    ("src/engine", "offload"): ("offload/machine/", "offload/plan/", "offload/store/weight_memory.h"),
 }
 
 # What files compiled with -m flags may reach: plain data, and headers whose functions are all intrinsics. xsimd comes

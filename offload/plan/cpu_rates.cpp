@@ -40,8 +40,8 @@ double seconds_a_weight(const std::vector<MatmulRate>& rates, double tokens) {
 CpuRates::CpuRates(const Machine& machine, const std::string& isa, int32_t threads)
     : machine_(machine),
       isa_(choose_isa(machine, isa)),
-      threads_(std::clamp(threads, 1, machine.cpu.cores)),
-      share_(static_cast<double>(threads_) / machine.cpu.cores) {}
+      threads_(threads),
+      share_(std::min(1.0, static_cast<double>(threads) / machine.cpu.cores)) {}
 
 // Where a format has no rates, those of the slowest stand in.
 const FormatRates& CpuRates::rates_of(TensorType type) const {

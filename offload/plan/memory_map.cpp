@@ -71,7 +71,7 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
   }
   add_weights(placement.uses_gpu() ? map.vram : map.ram, model.head_bytes);
   add_weights(map.ram, model.embedding_bytes);
-  add_scratch(map.ram, chunk.scratch);
+  add_scratch(map.ram, chunk.scratch + model.padding_bytes);
   if (placement.uses_gpu()) add_scratch(map.vram, chunk.device_scratch);
   return map;
 }

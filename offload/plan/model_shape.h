@@ -56,6 +56,7 @@ struct ModelShape {
   std::vector<MatrixUse> head;  // read once a step
   int64_t head_bytes = 0;       // with its norms and mixes
   int64_t embedding_bytes = 0;
+  int64_t padding_bytes = 0;  // between the tensors of its files, read along with them
 
   // What an engine takes beside the weights, exactly.
   std::function<std::vector<KvBytes>(int64_t context, int32_t chunk_tokens)>

@@ -11,6 +11,8 @@ namespace hearth {
 namespace {
 
 constexpr int32_t kChunkMin = 64, kChunkMax = 16384;
+constexpr double kNever = 1e300;
+constexpr double kWorthwhile = 0.98;  // of the time it took before
 
 struct Budgets {
   int64_t vram = 0;
@@ -91,7 +93,9 @@ class Search {
       if (!found_ || (best_.lacking > 0 && candidate.lacking < best_.lacking)) keep(candidate);
       return;
     }
-    const double limit = found_ && best_.lacking == 0 ? best_.seconds : 1e300;
+    double limit = found_ && best_.lacking == 0 ? best_.seconds : kNever;
+    // Longer chunks take memory and can't be interrupted as soon, so they must be worth it.
+    if (best_.placement.chunk_tokens < chunk.chunk_tokens) limit *= kWorthwhile;
     candidate.seconds = seconds(candidate.placement, limit);
     if (candidate.seconds < limit) keep(candidate);
   }

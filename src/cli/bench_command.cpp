@@ -194,7 +194,9 @@ Json report(Engine& engine, const BenchOptions& options) {
   Json stages = Json::array();
   add_stages(stages, "prefill", prefill.prefill, prefill.peaks);
   add_stages(stages, "decode", decode.decode, decode.peaks);
-  return {{"isa", engine.kernels().name},
+  return {{"plan", format_hash(engine.plan().hash())},
+          {"planned_bytes", engine.plan().total_bytes()},
+          {"isa", engine.kernels().name},
           {"threads", engine.workers().threads()},
           {"prefill_tokens", options.prefill},
           {"prefill_tok_s", static_cast<double>(options.prefill) / prefill.prefill.seconds},
@@ -245,6 +247,9 @@ void print_text(const Json& result) {
 void run_bench(BenchOptions options) {
   const int64_t tokens = options.depth + options.prefill + options.decode;
   options.model.context = tokens;
+  for (const int batch : options.batches) {
+    options.model.sessions = std::max(options.model.sessions, batch);
+  }
   const auto engine = open_engine(options.model);
   for (const int batch : options.batches) {
     if (batch < 1 || batch > engine->logit_rows()) {

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "cli/progress.h"
+#include "offload/plan/plan_json.h"
 
 namespace hearth::cli {
 namespace {
@@ -57,6 +58,9 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command.add_option("--isa", options.isa,
                      "Kernels to use: amx, avx512, avx2, reference; the fastest where absent");
   add_kv_option(command, options.kv);
+  add_size_option(command, "--ram-budget", options.ram_budget,
+                  "Memory for weights and caches, 64GiB; what is free where absent");
+  command.add_option("--plan", options.plan, "Follow this plan (hearth plan MODEL --json)");
   command.add_flag("--no-gpu")->description("Compute on the CPU only, as this version always does");
   command.add_option("--log-level", options.log_level, "What is told on standard error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
@@ -108,6 +112,10 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   engine_options.isa = options.isa;
   engine_options.kv = parse_kv(options.kv);
   engine_options.context = options.context;
+  engine_options.sessions = options.sessions;
+  engine_options.chunk_tokens = options.chunk_tokens;
+  engine_options.ram_budget = options.ram_budget;
+  if (!options.plan.empty()) engine_options.plan = read_plan(options.plan);
   engine_options.limits = limits;
   engine_options.on_load = [&](int64_t done, int64_t total) { bar.show(done, total); };
   std::unique_ptr<Engine> engine = Engine::open(engine_options);
@@ -116,8 +124,12 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
                engine_options.model.filename().string(),
                format_bytes(static_cast<double>(engine->weight_bytes())), engine->config().layers,
                engine->context(), engine->kernels().name, engine->workers().threads());
+  spdlog::info("plan {}: {} tokens of a prompt at a time, {} of KV cache, {} of scratch",
+               format_hash(engine->plan().hash()), engine->chunk_tokens(),
+               format_bytes(static_cast<double>(engine->plan().kv_bytes)),
+               format_bytes(static_cast<double>(engine->plan().scratch_bytes)));
   if (!engine->holds_weights()) {
-    spdlog::warn("the weights don't fit the free memory: they are read from the file on use");
+    spdlog::warn("the weights don't fit the memory: they are read from the file on use");
   }
   return engine;
 }

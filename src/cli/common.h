@@ -19,6 +19,10 @@ struct ModelOptions {
   std::string isa;
   std::string kv = "bf16";
   int64_t context = 0;
+  int32_t sessions = 1;      // at once; set by the command
+  int32_t chunk_tokens = 0;  // of a prompt taken at once; 0: the plan's choice
+  std::optional<int64_t> ram_budget;
+  std::string plan;  // a file; empty: one is made
   std::string log_level = "info";
 };
 

@@ -23,9 +23,9 @@ struct LogitsOptions {
 void write_logits(const LogitsOptions& options) {
   const std::vector<int32_t> tokens = read_token_ids(options.tokens);
   Limits limits;
-  if (options.chunk > 0) limits.chunk_tokens = options.chunk;
-  limits.logit_rows = limits.chunk_tokens;
   ModelOptions model = options.model;
+  model.chunk_tokens = options.chunk > 0 ? options.chunk : limits.chunk_tokens;
+  limits.logit_rows = model.chunk_tokens;
   model.context = std::ssize(tokens);
   const auto engine = open_engine(model, limits);
   const auto session = engine->new_session();
@@ -42,9 +42,9 @@ void write_logits(const LogitsOptions& options) {
   ResultHash hash;
   ProgressBar bar("Computing");
   const std::span<const int32_t> all = tokens;
-  for (size_t at = 0; at < tokens.size(); at += limits.chunk_tokens) {
-    const Feed feed{session.get(),
-                    all.subspan(at, std::min<size_t>(limits.chunk_tokens, tokens.size() - at))};
+  const auto chunk = static_cast<size_t>(engine->chunk_tokens());
+  for (size_t at = 0; at < tokens.size(); at += chunk) {
+    const Feed feed{session.get(), all.subspan(at, std::min(chunk, tokens.size() - at))};
     const std::span<const float> logits = engine->step({&feed, 1}, LogitRows::kAll);
     out.write(reinterpret_cast<const char*>(logits.data()),
               static_cast<std::streamsize>(logits.size_bytes()));

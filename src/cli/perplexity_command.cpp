@@ -50,7 +50,7 @@ double score_window(Engine& engine, Session& session, std::span<const int32_t> w
 void measure(PerplexityOptions options) {
   options.model.context = options.window;
   Limits limits;
-  limits.logit_rows = limits.chunk_tokens;
+  options.model.chunk_tokens = limits.logit_rows = limits.chunk_tokens;
   const auto engine = open_engine(options.model, limits);
   const Tokenizer& tokenizer = engine->tokenizer();
   std::vector<int32_t> ids = tokenizer.encode(read_file(options.file), Specials::kAsText);

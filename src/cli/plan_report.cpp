@@ -14,7 +14,7 @@ std::string gib(int64_t bytes) {
 }
 
 std::string rate(double tok_s) {
-  return fmt::format(tok_s < 10 ? "{:.2f}" : tok_s < 100 ? "{:.1f}" : "{:.0f}", tok_s);
+  return fmt::format("{:.{}f}", tok_s, tok_s < 10 ? 2 : tok_s < 100 ? 1 : 0);
 }
 
 std::string contents(const Plan& plan, const TierPlan& tier, bool is_vram) {

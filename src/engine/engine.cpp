@@ -6,9 +6,9 @@
 
 #include "base/error.h"
 #include "cpu_kernels/registry.h"
+#include "engine/engine_plan.h"
 #include "format/gguf.h"
 #include "model/weights.h"
-#include "offload/machine/memory.h"
 #include "offload/machine/team.h"
 #include "offload/machine/topology.h"
 #include "offload/store/weight_memory.h"
@@ -18,24 +18,17 @@ namespace {
 
 constexpr int64_t kDefaultContext = 32768;
 
-
-// No chunk needs to be longer than the context, but one token each of some sessions must fit.
-Limits fit_limits(Limits limits, int64_t context) {
-  constexpr int64_t kSessions = 64;
-  const int64_t useful = std::max(context, kSessions);
-  limits.chunk_tokens = static_cast<int32_t>(std::min<int64_t>(limits.chunk_tokens, useful));
+Limits follow(const Plan& plan, Limits limits) {
+  limits.chunk_tokens = plan.placement.chunk_tokens;
   return limits;
 }
 
-// What a computing process needs beside the weights: caches, activations, its own code.
-constexpr int64_t kReserveBytes = int64_t{2} << 30;
-
-// Takes the weights into memory where they fit; else they stay in the mapped files and are read on
-// use.
-WeightMemory load_weights(TensorDir& dir, const Workers& workers, const Topology& topology,
+// Takes the weights into memory where the plan has them all there; else they stay in the mapped
+// files and are read on use.
+WeightMemory load_weights(const Plan& plan, TensorDir& dir, const Workers& workers,
                           const std::function<void(int64_t, int64_t)>& on_load) {
-  if (tensor_bytes(dir) > available_memory_bytes() - kReserveBytes) return {};
-  return WeightMemory(dir, workers, topology, on_load);
+  if (!holds_all_weights(plan)) return {};
+  return WeightMemory(dir, workers, Topology::of_this_machine(), on_load);
 }
 
 // Every problem of the file, before the long work of loading it.
@@ -76,13 +69,13 @@ struct Engine::Loaded {
         chat(find_chat_tokens(tokenizer)),
         chat_profile(find_chat_profile(dir)),
         kernels(choose_kernels(options.isa)),
-        workers(make_team(choose_threads(options.threads), Topology::of_this_machine())),
+        plan(plan_for(options, dir, config, source)),
+        workers(make_team(plan.threads, Topology::of_this_machine())),
         kv(options.kv),
-        context(choose_context(options.context, config)),
-        limits(fit_limits(options.limits, context)),
-        weight_memory(load_weights(dir, workers, Topology::of_this_machine(), options.on_load)),
+        limits(follow(plan, options.limits)),
+        weight_memory(load_weights(plan, dir, workers, options.on_load)),
         weights(bind_weights(dir, config, source)),
-        forward(config, weights, kernels, workers, context, limits) {}
+        forward(config, weights, kernels, workers, plan.work.context, limits) {}
 
   const std::string source;
   TensorDir dir;
@@ -91,9 +84,9 @@ struct Engine::Loaded {
   const ChatSupport chat;
   const ChatProfile chat_profile;
   const Kernels& kernels;
+  const Plan plan;
   const Workers workers;
   const KvType kv;
-  const int64_t context;
   const Limits limits;
   const WeightMemory weight_memory;
   const ModelWeights weights;
@@ -113,20 +106,23 @@ const ModelConfig& Engine::config() const { return loaded_->config; }
 const Tokenizer& Engine::tokenizer() const { return loaded_->tokenizer; }
 const ChatSupport& Engine::chat() const { return loaded_->chat; }
 ChatProfile Engine::chat_profile() const { return loaded_->chat_profile; }
-int64_t Engine::context() const { return loaded_->context; }
+int64_t Engine::context() const { return loaded_->plan.work.context; }
 const Kernels& Engine::kernels() const { return loaded_->kernels; }
 const Workers& Engine::workers() const { return loaded_->workers; }
-int64_t Engine::scratch_bytes() const { return loaded_->forward.scratch_bytes(); }
+int64_t Engine::memory_bytes() const {
+  return loaded_->weight_memory.bytes() + loaded_->forward.scratch_bytes();
+}
 int32_t Engine::chunk_tokens() const { return loaded_->forward.chunk_tokens(); }
 int32_t Engine::logit_rows() const { return loaded_->limits.logit_rows; }
 StageClock& Engine::clock() { return loaded_->forward.clock(); }
 
 const TensorDir& Engine::tensors() const { return loaded_->dir; }
+const Plan& Engine::plan() const { return loaded_->plan; }
 bool Engine::holds_weights() const { return loaded_->weight_memory.bytes() > 0; }
 int64_t Engine::weight_bytes() const { return tensor_bytes(loaded_->dir); }
 
 std::unique_ptr<Session> Engine::new_session() {
-  return std::unique_ptr<Session>(new Session(*this, loaded_->context));
+  return std::unique_ptr<Session>(new Session(*this, context()));
 }
 
 std::span<const float> Engine::step(std::span<const Feed> feeds, LogitRows wanted,

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "model/config.h"
 #include "model/forward.h"
 #include "model/stages.h"
+#include "offload/plan/plan.h"
 #include "text/chat_tokens.h"
 #include "text/effort.h"
 #include "text/tokenizer.h"
@@ -24,11 +26,15 @@ namespace hearth {
 
 struct EngineOptions {
   std::filesystem::path model;
-  int threads = 0;  // 0: one a physical core
+  int threads = 0;  // 0: one a physical core; a plan's own where one is given
   std::string isa;  // kernels by name; empty: the fastest this CPU runs
   KvType kv = KvType::kBF16;
-  int64_t context = 0;  // tokens of a session; 0: the model's, at most 32768
-  Limits limits;
+  int64_t context = 0;                // tokens of a session; 0: the model's, at most 32768
+  int32_t sessions = 1;               // at once
+  int32_t chunk_tokens = 0;           // of a prompt taken at once; 0: the plan's choice
+  std::optional<int64_t> ram_budget;  // bytes for weights and caches; what is free where absent
+  std::optional<Plan> plan;           // to be followed; made from this machine where absent
+  Limits limits;                      // its chunk_tokens is the plan's
   // Called while weights are read into memory, with bytes done and in all.
   std::function<void(int64_t, int64_t)> on_load;
 };
@@ -63,7 +69,8 @@ class Engine {
   int64_t weight_bytes() const;  // of all tensors in the file
   // Whether weights lie in memory of the engine's own; else they are read from their file on use.
   bool holds_weights() const;
-  int64_t scratch_bytes() const;
+  int64_t memory_bytes() const;  // taken for weights and scratch; sessions come on top
+  const Plan& plan() const;  // what the engine follows
 
   std::unique_ptr<Session> new_session();
 

@@ -67,6 +67,22 @@ void add_tensors(const TensorDir& dir, ModelShape& shape) {
   }
 }
 
+// Files are read from their first tensor to the end of their last.
+int64_t padding_of(const TensorDir& dir) {
+  int64_t padding = 0;
+  for (int file = 0; file < static_cast<int>(dir.files.size()); ++file) {
+    uint64_t begin = UINT64_MAX, end = 0, held = 0;
+    for (const auto& [name, tensor] : dir.tensors) {
+      if (tensor.file != file) continue;
+      begin = std::min(begin, tensor.offset);
+      end = std::max(end, tensor.offset + tensor.bytes);
+      held += tensor.bytes;
+    }
+    if (begin < end) padding += static_cast<int64_t>(end - begin - held);
+  }
+  return padding;
+}
+
 std::vector<KvBytes> kv_bytes_of(const ModelConfig& config, KvType kv, int64_t context,
                                  int32_t chunk_tokens) {
   Limits limits;
@@ -138,6 +154,7 @@ ModelShape shape_of(const TensorDir& dir, const ModelConfig& config, const Kerne
     shape.layers.push_back(std::move(layer));
   }
   add_tensors(dir, shape);
+  shape.padding_bytes = padding_of(dir);
   shape.kv_bytes = [config, kv](int64_t context, int32_t chunk) {
     return kv_bytes_of(config, kv, context, chunk);
   };

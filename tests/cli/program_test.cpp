@@ -179,6 +179,12 @@ TEST_CASE("bad usage exits 2 with one message, bad files exit 1") {
       {{"synth", "flash", "--out", "/dev/null/x", "--layers", "-3"}, 2, "layers"},
       {{"synth", "medium", "--out", "x"}, 2, "medium"},
       {{"bench", "-r", "0"}, 2, "repeats"},
+      {{"run", "-p", "x", "--ram-budget", "5 apples"}, 2, "is no size"},
+      {{"run", "-p", "x", "--ram-budget", "1KiB"}, 1, "--ram-budget"},
+      {{"run", "-p", "x", "--plan", "nowhere.json"}, 1, "nowhere.json"},
+      {{"plan", "flash", "--machine", "nowhere.json"}, 1, "nowhere.json"},
+      {{"plan", "--quant", "q4_k"}, 2, "formats already"},
+      {{"plan", "flash", "--quant", "q11"}, 2, "q11"},
   };
   for (const Case& c : cases) {
     std::string line;

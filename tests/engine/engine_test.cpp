@@ -19,6 +19,7 @@ std::unique_ptr<Engine> open_demo(int64_t context = 0) {
   EngineOptions options;
   options.model = test::models("demo.gguf");
   options.limits = test::limits();
+  options.chunk_tokens = test::limits().chunk_tokens;
   options.context = context;
   return Engine::open(options);
 }
@@ -173,4 +174,75 @@ TEST_CASE("options out of range are usage errors") {
   options.isa = "";
   options.threads = -1;
   CHECK(refuses(options));
+}
+
+TEST_CASE("the plan knows every byte that is then taken") {
+  for (const char* name : {"demo.gguf", "nano"}) {
+    for (const KvType kv : {KvType::kF32, KvType::kBF16}) {
+      CAPTURE(name);
+      EngineOptions options;
+      options.model =
+          name == std::string("nano") ? test::data("nano/nano.gguf") : test::models(name);
+      options.kv = kv;
+      options.context = 700;
+      options.sessions = 3;
+      options.threads = 3;
+      options.chunk_tokens = test::limits().chunk_tokens == 1 ? 1 : 0;
+      const auto engine = Engine::open(options);
+      REQUIRE(engine->plan().fits());
+      int64_t taken = engine->memory_bytes();
+      std::vector<std::unique_ptr<Session>> sessions;
+      for (int i = 0; i < options.sessions; ++i) {
+        sessions.push_back(engine->new_session());
+        taken += sessions.back()->bytes();
+      }
+      CHECK(taken == engine->plan().total_bytes());
+      CHECK(taken == engine->plan().ram.used);
+    }
+  }
+}
+
+TEST_CASE("a plan is replayed, and refused where it is of something else") {
+  EngineOptions options;
+  options.model = test::models("demo.gguf");
+  options.context = 500;
+  options.threads = 2;
+  const auto planned = Engine::open(options);
+
+  EngineOptions replay;
+  replay.model = options.model;
+  replay.plan = planned->plan();
+  replay.plan->placement.chunk_tokens = 77;
+  const auto engine = Engine::open(replay);
+  CHECK(engine->context() == 500);
+  CHECK(engine->workers().threads() == 2);
+  CHECK(engine->chunk_tokens() == 77);
+
+  const auto refusal = [&](auto&& change) -> std::string {
+    EngineOptions changed = replay;
+    change(changed);
+    try {
+      Engine::open(changed);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(refusal([](EngineOptions& o) {
+          o.model = test::data("nano/nano.gguf");
+        }).find("its model is") != std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.kv = KvType::kF32; }).find("its cache format is bf16") !=
+        std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.sessions = 2; }).find("2 are wanted") !=
+        std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.ram_budget = 1000; }).find("bytes of memory") !=
+        std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.plan->vram.used = 1; }).find("GPU") != std::string::npos);
+}
+
+TEST_CASE("a budget that is too small is an error before anything is loaded") {
+  EngineOptions options;
+  options.model = test::models("demo.gguf");
+  options.ram_budget = 1 << 20;
+  CHECK_THROWS_WITH_AS(Engine::open(options), doctest::Contains("RAM lacks"), Error);
 }

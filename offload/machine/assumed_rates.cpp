@@ -1,0 +1,29 @@
+#include "offload/machine/assumed_rates.h"
+
+namespace hearth {
+namespace {
+
+// Of a Zen 4 core with AVX-512; of an ordinary two-channel memory; of a PCIe 4 disk.
+constexpr MatmulRate kCoreRates[] = {{1, 60}, {4, 130}, {16, 200}, {128, 240}};
+constexpr double kCoreAttention = 60, kCorePeak = 450;
+constexpr double kReadGbS = 60, kCopyGbS = 45, kDiskGbS = 5;
+
+}  // namespace
+
+void assume_rates(Machine& machine, const std::string& isa) {
+  const auto cores = static_cast<double>(machine.cpu.cores);
+  FormatRates format{"Q8_0", 0.88 * kReadGbS, {}};
+  for (const MatmulRate& rate : kCoreRates) {
+    format.matmul.push_back({rate.tokens, rate.gflop_s * cores});
+  }
+  machine.cpu.loop_us = 5;
+  machine.cpu.isas = {{isa, kCorePeak * cores, kCoreAttention * cores, {format}}};
+  machine.read_gb_s = kReadGbS;
+  for (MemoryNode& node : machine.nodes) node.read_gb_s = kReadGbS, node.copy_gb_s = kCopyGbS;
+  machine.disks = {{"the model's disk", 0, {{int64_t{1} << 20, 32, kDiskGbS, 1000}}, 0}};
+  for (const char* field : {"/cpu/loop_us", "/cpu/isas", "/read_gb_s", "/nodes", "/disks"}) {
+    machine.assumed.push_back({field, "an ordinary desktop; hearth profile measures this one"});
+  }
+}
+
+}  // namespace hearth

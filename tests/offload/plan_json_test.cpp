@@ -1,0 +1,114 @@
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "offload/plan/plan_json.h"
+#include "plan_case.h"
+#include "support.h"
+
+namespace hearth {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Plan some_plan() {
+  Machine machine = test::small_machine();
+  machine.gpus = {test::small_gpu()};
+  PlanRequest request;
+  request.work = {.context = 4096, .depth = 1000, .prompt = 500, .answer = 100, .parallel = 2};
+  return make_plan(machine, test::small_model(6, 256, 34000), request);
+}
+
+// Writes `text` to a file and reads it as a plan; the message of the Error, if there is one.
+std::string read_error(const std::string& text, Plan* plan = nullptr) {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "plan.json";
+  std::ofstream(path) << text;
+  try {
+    const Plan read = read_plan(path);
+    if (plan != nullptr) *plan = read;
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("what was decided survives writing and reading") {
+  const Plan plan = some_plan();
+  REQUIRE(plan.fits());
+  Plan read;
+  REQUIRE(read_error(write_plan(plan), &read) == "");
+  CHECK(read.hash() == plan.hash());
+  CHECK(read.total_bytes() == plan.total_bytes());
+  CHECK(read.vram.used == plan.vram.used);
+  CHECK(read.ram.experts == plan.ram.experts);
+  CHECK(read.layers.size() == plan.layers.size());
+  CHECK(read.placement.chunk_tokens == plan.placement.chunk_tokens);
+}
+
+TEST_CASE("the keys that others read are there") {
+  const Plan plan = some_plan();
+  const Json json = Json::parse(write_plan(plan));
+  for (const char* key : {"hash", "fits", "problems", "bytes", "tiers", "predict", "why"}) {
+    CHECK(json.contains(key));
+  }
+  const Json& bytes = json["bytes"];
+  CHECK(bytes["total"] == bytes["weights"].get<int64_t>() + bytes["kv"].get<int64_t>() +
+                              bytes["scratch"].get<int64_t>());
+  CHECK(bytes["routed_experts"].get<int64_t>() < bytes["weights"].get<int64_t>());
+  int64_t experts = 0;
+  for (const char* tier : {"vram", "ram", "nvme"}) {
+    for (const char* key : {"budget", "used", "experts", "kv"}) {
+      CHECK(json["tiers"][tier].contains(key));
+    }
+    experts += json["tiers"][tier]["experts"].get<int64_t>();
+  }
+  CHECK(experts == 6 * 256);
+  for (const char* key : {"depth", "decode_tok_s", "decode_tok_s_low", "decode_tok_s_high",
+                          "prefill_tok_s", "bottleneck"}) {
+    CHECK(json["predict"].contains(key));
+  }
+}
+
+TEST_CASE("a plan that doesn't fit says so and predicts nothing") {
+  PlanRequest request;
+  request.work = {.context = 4096, .depth = 0, .prompt = 0, .answer = 100};
+  request.ram_budget = 1000;
+  const Plan plan = make_plan(test::small_machine(), test::small_model(), request);
+  const Json json = Json::parse(write_plan(plan));
+  CHECK(json["fits"] == false);
+  CHECK(json["problems"].size() == 2);
+  CHECK(json["predict"].is_null());
+}
+
+TEST_CASE("a changed, broken or foreign plan is refused, every fault named at once") {
+  const std::string good = write_plan(some_plan());
+  Json json = Json::parse(good);
+  json["chunk_tokens"] = json["chunk_tokens"].get<int>() + 1;
+  CHECK(read_error(json.dump()).find("its hash isn't that of its content") != std::string::npos);
+
+  json = Json::parse(good);
+  json["threads"] = 0;
+  json["context"] = "long";
+  json["tiers"]["ram"].erase("kv");
+  json["layers"][2]["vram"] = -1;
+  json["bytes"]["kv"] = 1e300;
+  const std::string faults = read_error(json.dump());
+  for (const char* part : {"threads must be from 1", "context is missing or no whole number",
+                           "kv is missing or no whole number", "vram must be from 0"}) {
+    CAPTURE(faults);
+    CHECK(faults.find(part) != std::string::npos);
+  }
+  CHECK(read_error("").find("is no JSON object") != std::string::npos);
+  CHECK(read_error("[1, 2]").find("is no JSON object") != std::string::npos);
+  CHECK(read_error("{}").find("version is missing") != std::string::npos);
+  CHECK(read_error(std::string(20 << 20, ' ')).find("too large") != std::string::npos);
+  CHECK_THROWS_WITH_AS(read_plan("/no/such/plan.json"), doctest::Contains("cannot be read"), Error);
+}
+
+}  // namespace hearth
