@@ -20,7 +20,8 @@ struct BoundSeconds {
 class CpuRates {
  public:
   // `isa`: a table the profile has rates of, empty for its best. `threads`: at least 1; more
-  // than there are cores help no further. `machine` must outlive the object. Throws Error where the profile has no such table.
+  // than there are cores help no further. `machine` must outlive the object. Throws Error where the
+  // profile has no such table.
   CpuRates(const Machine& machine, const std::string& isa, int32_t threads);
 
   const std::string& isa() const { return isa_.name; }
