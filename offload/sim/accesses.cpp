@@ -1,6 +1,7 @@
 #include "offload/sim/accesses.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 
@@ -37,6 +38,30 @@ Accesses accesses_of(const RoutingTrace& trace, int64_t block_tokens) {
     first = last;
   }
   return accesses;
+}
+
+Accesses only_layer(const Accesses& accesses, int32_t layer) {
+  Accesses one;
+  one.layers = 1;
+  one.experts = accesses.experts;
+  for (int64_t s = 0; s < accesses.steps(); ++s) {
+    if (accesses.layer[s] != layer) continue;
+    const std::span<const int32_t> keys = accesses.step(s);
+    for (const int32_t key : keys) one.keys.push_back(key - layer * accesses.experts);
+    one.step_keys_max = std::max(one.step_keys_max, static_cast<int32_t>(std::ssize(keys)));
+    one.ends.push_back(std::ssize(one.keys));
+    one.layer.push_back(0);
+  }
+  return one;
+}
+
+int64_t slots_of_share(const Accesses& accesses, double share) {
+  return std::clamp<int64_t>(std::llround(share * accesses.pairs()), 0, accesses.pairs());
+}
+
+double hit_rate(const Accesses& accesses, int64_t hits) {
+  if (accesses.keys.empty()) return 0;
+  return static_cast<double>(hits) / static_cast<double>(accesses.keys.size());
 }
 
 }  // namespace hearth

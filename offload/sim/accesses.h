@@ -30,4 +30,12 @@ struct Accesses {
 // end of a sequence.
 Accesses accesses_of(const RoutingTrace& trace, int64_t block_tokens = 1);
 
+// The steps of one layer, as if the model had no other.
+Accesses only_layer(const Accesses& accesses, int32_t layer);
+
+// Slots that hold this share of all experts, rounded, 0 for 0 and all for 1.
+int64_t slots_of_share(const Accesses& accesses, double share);
+// Hits of all uses; 0 where there are none.
+double hit_rate(const Accesses& accesses, int64_t hits);
+
 }  // namespace hearth

@@ -20,6 +20,8 @@ int run_app(int argc, char** argv) {
   add_tokenize(app);
   add_inspect(app);
   add_synth(app);
+  add_trace(app);
+  add_simulate(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

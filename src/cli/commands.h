@@ -13,5 +13,7 @@ void add_logits(CLI::App& app);
 void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_synth(CLI::App& app);
+void add_trace(CLI::App& app);
+void add_simulate(CLI::App& app);
 
 }  // namespace hearth::cli
