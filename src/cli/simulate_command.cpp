@@ -186,8 +186,8 @@ void print_text(const Json& result) {
     fmt::print("   {}\n", policy["explanation"].get<std::string>());
   }
   fmt::print(
-      "\nHit rates, and in points how far from the optimum, which knows the future. Caches "
-      "start empty.\ntrace hash {}\n",
+      "\nHit rates, and in points how far from the optimum, which knows the future. Caches start\n"
+      "empty, fixed lists are loaded beforehand.\ntrace hash {}\n",
       result["trace_hash"].get<std::string>());
 }
 
@@ -214,6 +214,11 @@ std::string curves_svg(const Workload& work, const Simulation& simulation) {
 }
 
 void simulate(const SimulateOptions& options) {
+  for (const double percent : options.held) {
+    if (percent >= 0 && percent <= 100) continue;  // false for what is not a number
+    throw usage_error(fmt::format("{} percent of the experts can't be held", percent), "--held",
+                      "Give 0 to 100");
+  }
   if (!options.svg.empty()) check_writable(options.svg);
   const Workload work = options.trace.empty() ? drawn(options) : recorded(options);
   const Simulation simulation(work, options.block);
@@ -238,7 +243,6 @@ void add_simulate(CLI::App& app) {
                       "Routing recorded by hearth trace; drawn at random where absent");
   command->add_option("--held", options->held, "Percent of all experts that the cache holds")
       ->delimiter(',')
-      ->check(CLI::Range(0.0, 100.0))
       ->capture_default_str();
   command->add_option("--tokens", options->tokens, "Tokens to draw")
       ->check(CLI::Range(1, 1000000))
