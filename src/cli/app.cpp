@@ -22,6 +22,8 @@ int run_app(int argc, char** argv) {
   add_inspect(app);
   add_synth(app);
   add_profile(app);
+  add_trace(app);
+  add_simulate(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

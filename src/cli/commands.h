@@ -15,5 +15,7 @@ void add_tokenize(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_synth(CLI::App& app);
 void add_profile(CLI::App& app);
+void add_trace(CLI::App& app);
+void add_simulate(CLI::App& app);
 
 }  // namespace hearth::cli

@@ -173,6 +173,23 @@ std::vector<int32_t> read_token_ids(const std::string& path) {
   return ids;
 }
 
+void check_writable(const std::string& path) {
+  std::error_code ignored;
+  const bool existed = std::filesystem::exists(path, ignored);
+  if (!std::ofstream(path, std::ios::binary | std::ios::app)) {
+    throw Error("cannot be written", path, "Check the folder and the permissions");
+  }
+  if (!existed) std::filesystem::remove(path, ignored);
+}
+
+void write_file(const std::string& path, const std::string& text) {
+  std::ofstream out(path, std::ios::binary);
+  if (!out) throw Error("cannot be written", path, "Check the folder and the permissions");
+  out << text;
+  out.close();
+  if (!out) throw Error("could not be written whole", path, "Check the free space of its disk");
+}
+
 std::string format_hash(uint64_t hash) { return fmt::format("0x{:016x}", hash); }
 
 std::string format_bytes(double bytes) {

@@ -48,6 +48,11 @@ std::string read_file(const std::string& path, uint64_t bytes_max = uint64_t{1} 
 // Whitespace-separated token ids; throws Error that names the first thing that isn't one.
 std::vector<int32_t> read_token_ids(const std::string& path);
 
+// Before long work: throws Error where a file of this name can't be written; changes nothing.
+void check_writable(const std::string& path);
+// Throws Error where the file can't be written whole.
+void write_file(const std::string& path, const std::string& text);
+
 // "0x..." of 16 digits.
 std::string format_hash(uint64_t hash);
 // "1.29 GB": decimal units, as bandwidths are.

@@ -1,0 +1,168 @@
+// `trace` and `simulate` from outside.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "cli/program.h"
+#include "support.h"
+
+using namespace hearth;
+using nlohmann::json;
+using test::Ran;
+using test::run_hearth;
+
+namespace {
+
+json parsed(const Ran& ran) {
+  REQUIRE(ran.exit_code == 0);
+  return json::parse(ran.out);
+}
+
+json policy(const json& result, const std::string& name) {
+  for (const json& p : result["policies"]) {
+    if (p["name"] == name) return p;
+  }
+  return nullptr;
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("trace records what the model chose, the same for every chunk; simulate reads it") {
+  const test::TemporaryFolder folder;
+  const std::string trace = folder.path() / "a.trace", again = folder.path() / "b.trace";
+  const std::string text = test::data("demo/demo.txt"), svg = folder.path() / "a.svg";
+  const json result = parsed(
+      run_hearth({"trace", "-f", text, "--out", trace, "--ctx", "4096", "--svg", svg, "--json"}));
+  CHECK(result["layers"] == 5);
+  CHECK(result["experts"] == 16);
+  CHECK(result["used"] == 2);
+  const json ids = json::parse(run_hearth({"tokenize", "-f", text}).out);
+  const auto tokens = static_cast<int64_t>(ids.size());
+  // Two windows, each with a token in front that begins a text.
+  CHECK(result["tokens"] == tokens + 2);
+  CHECK(result["sequences"] == json{4096, tokens + 2 - 4096});
+  REQUIRE(result["per_layer"].size() == 5);
+  REQUIRE(result["held"].size() == result["all"]["lru"].size());
+  CHECK(result["all"]["static"].back() == doctest::Approx(1));
+  CHECK(result["per_layer"][4]["working_set"][0] == doctest::Approx(2));
+  CHECK(contains(test::read_text(svg), "Working set"));
+
+  const json chunked = parsed(run_hearth(
+      {"trace", "-f", text, "--out", again, "--ctx", "4096", "--chunk", "1000", "--json"}));
+  CHECK(chunked["result_hash"] == result["result_hash"]);
+  CHECK(test::read_text(again) == test::read_text(trace));
+
+  const json simulated =
+      parsed(run_hearth({"simulate", "--trace", trace, "--held", "25,50", "--json"}));
+  CHECK(simulated["tokens"] == tokens + 2);
+  CHECK(simulated["trace_hash"] == result["result_hash"]);
+  CHECK(simulated["held"][0]["slots"] == 20);
+  CHECK(policy(simulated, "popular") == nullptr);
+  for (int i = 0; i < 2; ++i) {
+    CAPTURE(i);
+    const auto rate = [&](const char* name) {
+      return policy(simulated, name)["hit_rate"][i].get<double>();
+    };
+    CHECK(rate("hearth") > rate("lru") + 0.02);  // on real routing
+    CHECK(rate("optimal") > rate("hearth"));
+    CHECK(policy(simulated, "lru")["below_optimal"][i].get<double>() ==
+          doctest::Approx(rate("optimal") - rate("lru")));
+    // The same figure where the trace was recorded.
+    CHECK(result["all"]["lru"][i == 0 ? 25 : 50] == doctest::Approx(rate("lru")));
+  }
+  CHECK(run_hearth({"simulate", test::models("demo.gguf"), "--trace", trace}).exit_code == 0);
+  const Ran other = run_hearth({"simulate", "flash", "--trace", trace});
+  CHECK(other.exit_code == 1);
+  CHECK(contains(other.err, "V4-Flash has 43 of 256"));
+}
+
+TEST_CASE("trace finds the experts that the reference program chose") {
+  const test::TemporaryFolder folder;
+  const std::string trace = folder.path() / "a.trace", text = folder.path() / "text";
+  std::ofstream(text) << "In the beginning God created the heaven and the earth.";
+  const Ran ran = run_hearth({"trace", "-f", text, "--out", trace});
+  CHECK(ran.exit_code == 0);
+  CHECK(contains(ran.out, "layer"));
+  CHECK(contains(ran.out, "in 1 sequence,"));
+  // All layers, all tokens: header of 40 bytes, picks of 2, checksum of 8.
+  const json ids = json::parse(run_hearth({"tokenize", "-f", text}).out);
+  CHECK(std::filesystem::file_size(trace) == 40 + (ids.size() + 1) * 5 * 2 * 2 + 8);
+}
+
+TEST_CASE("simulate draws routing by the name of a shape or a model file") {
+  const json flash = parsed(run_hearth({"simulate", "flash", "--tokens", "300", "--json"}));
+  CHECK(flash["layers"] == 43);
+  CHECK(flash["held"][0]["slots"] == 1321);
+  REQUIRE(flash["policies"].size() == 6);
+  for (const json& p : flash["policies"]) {
+    for (int i = 0; i < 3; ++i) {
+      CHECK(p["hit_rate"][i].get<double>() > 0);
+      const bool loaded_beforehand = p["name"] == "popular" || p["name"] == "static";
+      if (!loaded_beforehand) CHECK(p["below_optimal"][i].get<double>() >= 0);
+    }
+  }
+  CHECK(policy(flash, "popular")["hit_rate"][1].get<double>() ==
+        doctest::Approx(0.463).epsilon(0.1));
+  const std::vector<std::string> pro = {"simulate", "pro", "--tokens", "50",
+                                        "--seed",   "3",   "--json"};
+  CHECK(parsed(run_hearth(pro))["experts"] == 384);
+  CHECK(run_hearth(pro).out == run_hearth(pro).out);
+  const json demo = parsed(run_hearth({"simulate", "--tokens", "50", "--held", "0,100", "--json"}));
+  CHECK(demo["experts"] == 16);
+  CHECK(demo["held"][0]["slots"] == 2);  // a step's experts at least
+  CHECK(demo["held"][1]["slots"] == 80);
+
+  const test::TemporaryFolder folder;
+  const std::string svg = folder.path() / "curves.svg";
+  const Ran table = run_hearth({"simulate", "flash", "--tokens", "100", "--svg", svg});
+  CHECK(table.exit_code == 0);
+  CHECK(contains(table.out, "Belady"));
+  CHECK(contains(table.out, "25.0 %"));
+  CHECK(contains(test::read_text(svg), ">hearth<"));
+}
+
+TEST_CASE("trace and simulate say what is wrong with what they are given") {
+  const test::TemporaryFolder folder;
+  const std::string text = folder.path() / "text", empty = folder.path() / "empty";
+  const std::string out = folder.path() / "out";
+  std::ofstream(text) << "And God said";
+  std::ofstream(empty) << "";
+  struct Case {
+    std::vector<std::string> arguments;
+    int exit_code;
+    std::string expected;
+  };
+  for (const Case& c : {
+           Case{{"trace", "--out", out}, 2, "--file"},
+           Case{{"trace", "-f", text}, 2, "--out"},
+           Case{{"trace", "-f", empty, "--out", out}, 1, "no text"},
+           Case{{"trace", "-f", "nowhere.txt", "--out", out}, 1, "nowhere.txt"},
+           Case{{"trace", "-f", text, "--out", out, "--ctx", "1"}, 2, "--ctx"},
+           Case{{"trace", "-f", text, "--out", out, "--chunk", "0"}, 2, "chunk"},
+           Case{{"trace", "-f", text, "--out", "/dev/null/x"}, 1, "/dev/null/x"},
+           Case{{"trace", "-f", text, "--out", out, "--svg", "/dev/null/x"}, 1, "/dev/null/x"},
+           Case{{"simulate", "--trace", text}, 1, "not a routing trace"},
+           Case{{"simulate", "--trace", "nowhere.trace"}, 1, "nowhere.trace"},
+           Case{{"simulate", "medium"}, 1, "medium"},
+           Case{{"simulate", "flash", "--held", "120"}, 2, "held"},
+           Case{{"simulate", "flash", "--held", "nan"}, 2, "held"},
+           Case{{"simulate", "flash", "--tokens", "0"}, 2, "tokens"},
+           Case{{"simulate", "flash", "--svg", "/dev/null/x"}, 1, "/dev/null/x"},
+       }) {
+    std::string line;
+    for (const std::string& argument : c.arguments) line += argument + " ";
+    CAPTURE(line);
+    const Ran ran = run_hearth(c.arguments);
+    CAPTURE(ran.err);
+    CHECK(ran.exit_code == c.exit_code);
+    CHECK(ran.out.empty());
+    CHECK(contains(ran.err, c.expected));
+    CHECK_FALSE(std::filesystem::exists(out));
+  }
+}
