@@ -93,8 +93,8 @@ int64_t count_hits(const Accesses& accesses, CachePolicy& policy, int64_t slots)
   return hits;
 }
 
-HitCurve lru_curve(const Accesses& accesses) {
-  HitCurve curve(accesses.pairs() + 1, 0);
+HitCounts lru_curve(const Accesses& accesses) {
+  HitCounts curve(accesses.pairs() + 1, 0);
   LastUses uses(accesses.pairs());
   for (int64_t s = 0; s < accesses.steps(); ++s) {
     const std::span<const int32_t> keys = accesses.step(s);
@@ -115,17 +115,17 @@ std::vector<int64_t> count_uses(const Accesses& accesses) {
 }
 
 template <typename T>
-HitCurve static_curve(const Accesses& accesses, const std::vector<T>& popularity) {
+HitCounts static_curve(const Accesses& accesses, const std::vector<T>& popularity) {
   const std::vector<int64_t> uses = count_uses(accesses);
   std::vector<int32_t> order(accesses.pairs());
   std::iota(order.begin(), order.end(), 0);
   std::ranges::stable_sort(order, std::greater(), [&](int32_t key) { return popularity[key]; });
-  HitCurve curve(order.size() + 1, 0);
+  HitCounts curve(order.size() + 1, 0);
   for (size_t i = 0; i < order.size(); ++i) curve[i + 1] = curve[i] + uses[order[i]];
   return curve;
 }
-template HitCurve static_curve(const Accesses&, const std::vector<int64_t>&);
-template HitCurve static_curve(const Accesses&, const std::vector<double>&);
+template HitCounts static_curve(const Accesses&, const std::vector<int64_t>&);
+template HitCounts static_curve(const Accesses&, const std::vector<double>&);
 
 double mean_working_set(const Accesses& accesses, int64_t window_passes) {
   const int64_t steps = window_passes * accesses.layers;

@@ -16,16 +16,16 @@ int64_t count_hits(const Accesses& accesses, CachePolicy& policy, int64_t slots)
 
 // Hits by slots, [pairs + 1]: what a cache of that many slots serves. Entries below the largest
 // step are what an unpinned stack would serve.
-using HitCurve = std::vector<int64_t>;
+using HitCounts = std::vector<int64_t>;
 
 // LRU at all sizes in one pass, by stack distances.
-HitCurve lru_curve(const Accesses& accesses);
+HitCounts lru_curve(const Accesses& accesses);
 
 // Uses of every key.
 std::vector<int64_t> count_uses(const Accesses& accesses);
 // A fixed list, always held: the first `slots` keys by descending `popularity` [pairs].
 template <typename T>
-HitCurve static_curve(const Accesses& accesses, const std::vector<T>& popularity);
+HitCounts static_curve(const Accesses& accesses, const std::vector<T>& popularity);
 
 // Distinct keys in a window of tokens, averaged over all windows that don't overlap: the working
 // set.

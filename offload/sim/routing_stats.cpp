@@ -5,7 +5,7 @@
 namespace hearth {
 namespace {
 
-std::vector<double> rates_of(const Accesses& accesses, const HitCurve& curve,
+std::vector<double> rates_of(const Accesses& accesses, const HitCounts& curve,
                              const std::vector<double>& held) {
   std::vector<double> rates;
   for (const double share : held) {

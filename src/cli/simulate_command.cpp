@@ -125,8 +125,8 @@ class Simulation {
  private:
   const Accesses accesses_;
   const CacheShape shape_;
-  const HitCurve lru_, static_;
-  HitCurve popular_;
+  const HitCounts lru_, static_;
+  HitCounts popular_;
   std::vector<Policy> policies_;
 };
 

@@ -136,7 +136,7 @@ void add_trace(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "trace", "Record which experts a model chooses; what caches of experts would serve");
   add_model_options(*command, options->model);
-  add_context_option(*command, options->model);
+  add_context_option(*command, options->model.context);
   command->add_option("-f,--file", options->file, "Text file; - is standard input")->required();
   command->add_option("--out", options->out, "Where the trace goes")->required();
   command->add_option("--svg", options->svg, "Draw the curves into this file");

@@ -106,7 +106,7 @@ TEST_CASE("LRU and the optimum do what their plain versions do, at every size") 
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     const int64_t block = seed == 4 ? 3 : 1;
     const Accesses accesses = accesses_of(random_trace(3, 12, 3, 60, seed), block);
-    const HitCurve curve = lru_curve(accesses);
+    const HitCounts curve = lru_curve(accesses);
     for (int64_t slots = accesses.step_keys_max; slots <= accesses.pairs(); ++slots) {
       CAPTURE(slots);
       const auto lru = make_lru_policy(shape_of(accesses));
@@ -150,7 +150,7 @@ TEST_CASE("the optimum is at least as good as every policy; a full cache misses 
 
 TEST_CASE("the LRU curve is the LRU cache's at every size, also over many times its own memory") {
   const Accesses accesses = accesses_of(random_trace(4, 16, 3, 2000, 3));
-  const HitCurve curve = lru_curve(accesses);
+  const HitCounts curve = lru_curve(accesses);
   CHECK(curve[0] == 0);
   for (const int64_t slots : {3, 4, 7, 12, 20, 33, 50, 63, 64}) {
     const auto lru = make_lru_policy(shape_of(accesses));
@@ -160,7 +160,7 @@ TEST_CASE("the LRU curve is the LRU cache's at every size, also over many times 
 
 TEST_CASE("a fixed list serves the uses of what is on it") {
   const Accesses accesses = accesses_of(random_trace(2, 9, 2, 80, 5));
-  const HitCurve by_use = static_curve(accesses, count_uses(accesses));
+  const HitCounts by_use = static_curve(accesses, count_uses(accesses));
   Keys order(18);
   std::iota(order.begin(), order.end(), 0);
   std::ranges::stable_sort(order, std::greater(),

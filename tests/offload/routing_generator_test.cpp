@@ -29,7 +29,7 @@ RoutingTrace mixed_text(uint64_t seed) {
   return draw(flash_routing(), seed, std::vector<int64_t>(200, 100));
 }
 
-double share_of(const Accesses& accesses, const HitCurve& curve, double held) {
+double share_of(const Accesses& accesses, const HitCounts& curve, double held) {
   return hit_rate(accesses, curve[slots_of_share(accesses, held)]);
 }
 
@@ -48,7 +48,7 @@ TEST_CASE("V4-Flash: popularity over text of all subjects") {
   constexpr double kServed[] = {0.147, 0.250, 0.299, 0.463, 0.718};
   for (const uint64_t seed : {1, 2}) {
     const Accesses accesses = accesses_of(mixed_text(seed));
-    const HitCurve curve = static_curve(accesses, count_uses(accesses));
+    const HitCounts curve = static_curve(accesses, count_uses(accesses));
     for (int i = 0; i < 5; ++i) {
       const double served = share_of(accesses, curve, kHeld[i]);
       CAPTURE(kHeld[i]);
@@ -97,7 +97,7 @@ TEST_CASE("V4-Flash: what an LRU cache serves while a text stays in its subject"
   double at_12 = 0, at_25 = 0;
   for (const uint64_t seed : {1, 2, 3}) {
     const Accesses accesses = accesses_of(draw(flash_routing(), seed, {2000}));
-    const HitCurve curve = lru_curve(accesses);
+    const HitCounts curve = lru_curve(accesses);
     at_12 += share_of(accesses, curve, 0.12) / 3;
     at_25 += share_of(accesses, curve, 0.25) / 3;
   }
@@ -169,7 +169,7 @@ TEST_CASE("the program's own policy: never below LRU, and clearly above where sl
         flash ? std::vector<int64_t>{800} : std::vector<int64_t>(20, 215);
     const Accesses accesses =
         accesses_of(draw(flash ? flash_routing() : flash41_routing(), 6, texts));
-    const HitCurve lru = lru_curve(accesses);
+    const HitCounts lru = lru_curve(accesses);
     for (const double held : {0.046, 0.12, 0.25, 0.50}) {
       CAPTURE(held);
       const auto policy = make_reuse_policy({accesses.layers, accesses.experts});
