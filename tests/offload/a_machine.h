@@ -40,7 +40,8 @@ inline Machine a_machine() {
                     .capacity_bytes = 2'000'000'000'000,
                     .rates = {{4096, 1, 0.05, 80}, {4096, 32, 1.5, 90}, {1 << 20, 1, 3, 300}},
                     .node = 1}};
-  machine.assumed = {{"/gpus/0", "the maker's figures"}, {"/disks/0/rates/1/read_gb_s", "a guess"}};
+  machine.assumed = {{"/gpus/0", "the maker's figures, " + std::string(200, '.')},
+                     {"/disks/0/rates/1/read_gb_s", "a guess"}};
   return machine;
 }
 
