@@ -75,8 +75,8 @@ double measure_loop_us(const Workers& workers) {
   constexpr double kSecondsMax = 0.3;
   std::vector<double> seconds;
   for (double spent = 0; seconds.size() < kLoops && spent < kSecondsMax; spent += seconds.back()) {
-    seconds.push_back(seconds_of(
-        [&] { workers.for_range(workers.threads(), 1, [](int64_t, int64_t, int) {}); }));
+    seconds.push_back(
+        seconds_of([&] { workers.for_range(workers.threads(), 1, [](int64_t, int64_t, int) {}); }));
   }
   return 1e6 * median(std::move(seconds));
 }

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "base/error.h"
+#include "offload/machine/pci_names.h"
 #include "support.h"
 
 using namespace hearth;
@@ -149,6 +150,19 @@ TEST_CASE("a link is as fast as its slower end, over the lanes in use") {
   CHECK(pci_link_gb_s(links, add("00:01.0/virtual", "", "")) == 0);
   CHECK(pci_link_gb_s(links, add("00:01.0/odd", "Unknown", "16")) == 0);
   CHECK(pci_link_gb_s(links, "0000:77:00.0") == 0);
+}
+
+TEST_CASE("devices are named as the system's list has them") {
+  const test::TemporaryFolder folder;
+  const auto list = folder.path() / "pci.ids";
+  std::ofstream(list) << "# list\n\n1002  AMD\n\t2b85  wrong maker\n10de  NVIDIA Corporation\n"
+                         "\t2b84  other\n\t\t2b85 0001  a card\n\t2b85  GB202 [RTX 5090]\n"
+                         "8086  Intel\n\tffff  wrong maker\n";
+  CHECK(pci_name(list, "10de:2b85") == "NVIDIA Corporation GB202 [RTX 5090]");
+  CHECK(pci_name(list, "10de:ffff") == "NVIDIA Corporation 10de:ffff");
+  CHECK(pci_name(list, "beef:2b85") == "beef:2b85");
+  CHECK(pci_name(list, "Some SSD 2TB") == "Some SSD 2TB");
+  CHECK(pci_name(folder.path() / "none", "10de:2b85") == "10de:2b85");
 }
 
 TEST_CASE("this machine has a name, memory and the kernels' features") {
