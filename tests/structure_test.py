@@ -32,7 +32,8 @@ USES = {
 
 # Where only a part of another box is meant.
 ONLY_PART = {
-    ("offload", "cpu_kernels"): ("cpu_kernels/kernels.h",),  # how weights lie for the kernels, not the kernels
+    # How weights lie for the kernels, and the tables that probes are handed; not which kernels there are.
+    ("offload", "cpu_kernels"): ("cpu_kernels/kernels.h",),
     # The engine loads; what happens to the bytes then is the model's and the store's business.
     ("src/engine", "offload"): ("offload/machine/", "offload/plan/", "offload/store/weight_memory.h"),
 }
@@ -58,7 +59,7 @@ HOMES = [
     ("xsimd", [BODIES], []),
     ("omp.h", [], ["src/base/"]),
     ("pcre2", ["src/text/"], []),
-    ("nlohmann", ["offload/plan/", "src/text/", "src/cli/", "src/server/"], []),
+    ("nlohmann", ["offload/machine/", "offload/plan/", "src/text/", "src/cli/", "src/server/"], []),
     ("CLI/", ["src/cli/", "src/main.cpp"], []),
     ("spdlog", ["src/cli/", "src/main.cpp"], []),
     ("histedit", ["src/cli/"], []),

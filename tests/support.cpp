@@ -25,6 +25,7 @@ std::filesystem::path data(const std::string& name) {
 std::filesystem::path models(const std::string& name) {
   return std::filesystem::path(HEARTH_MODELS) / name;
 }
+std::filesystem::path profiles() { return HEARTH_PROFILES; }
 std::filesystem::path binary() { return HEARTH_BINARY; }
 
 bool has_shared() { return std::filesystem::exists(HEARTH_SHARED); }

@@ -12,6 +12,7 @@ namespace hearth::test {
 
 std::filesystem::path data(const std::string& name);    // tests/data, always there
 std::filesystem::path models(const std::string& name);  // models/, always there
+std::filesystem::path profiles();                       // the folder profiles/
 std::filesystem::path binary();                         // the hearth program
 
 // Further conformance data beside the checkout; a user's clone has none.

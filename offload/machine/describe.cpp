@@ -13,6 +13,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "offload/machine/pci_names.h"
 
 namespace hearth {
 namespace {
@@ -20,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr const char* kPciDevices = "/sys/bus/pci/devices";
+constexpr const char* kPciNames[] = {"/usr/share/hwdata/pci.ids", "/usr/share/misc/pci.ids"};
 
 // Those that tell which kernels run, of the kernel's names.
 constexpr std::array kFeatures = {"avx2",        "fma",        "f16c",        "avx_vnni",
@@ -139,6 +141,7 @@ Machine describe_machine() {
   for (PciDevice& device : machine.pci) {
     const double gb_s = pci_link_gb_s(kPciDevices, device.address);
     if (gb_s > 0) device.link_gb_s = gb_s;
+    for (const char* list : kPciNames) device.name = pci_name(list, device.name);
   }
   machine.name = default_name(machine);
   return machine;

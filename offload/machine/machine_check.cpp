@@ -110,7 +110,8 @@ void check_pci(const Machine& machine, ProfileFaults& faults) {
     const std::string& parent = machine.pci[i].parent;
     const std::string pointer = fmt::format("/pci/{}/parent", i);
     const bool is_known = std::ranges::find(addresses, parent) != addresses.end();
-    if (faults.at(pointer) || parent.empty()) continue;
+    if (faults.at(pointer) || faults.at(fmt::format("/pci/{}/address", i))) continue;
+    if (parent.empty()) continue;
     if (!is_known || parent == addresses[i]) {
       faults.add(pointer, shown(parent) + " is not the address of another device of the list");
     }
@@ -147,8 +148,12 @@ void ProfileFaults::add_silently(const std::string& pointer) {
 
 bool ProfileFaults::at(const std::string& pointer) const {
   const auto below = pointers_.lower_bound(pointer + "/");
-  return pointers_.contains("") || pointers_.contains(pointer) ||
-         (below != pointers_.end() && below->starts_with(pointer + "/"));
+  if (below != pointers_.end() && below->starts_with(pointer + "/")) return true;
+  for (size_t end = pointer.size(); end != std::string::npos && end > 0;
+       end = pointer.rfind('/', end - 1)) {
+    if (pointers_.contains(pointer.substr(0, end))) return true;
+  }
+  return pointers_.contains("");
 }
 
 std::string shown(std::string_view text) {
@@ -161,11 +166,11 @@ std::string shown(std::string_view text) {
 }
 
 void check_machine(const Machine& machine, ProfileFaults& faults) {
-  check_cores(machine, faults);
   check_isas(machine.cpu, faults);
   check_nodes(machine, faults);
   check_pci(machine, faults);
   check_disks(machine, faults);
+  check_cores(machine, faults);  // last, as it blames all nodes
 }
 
 }  // namespace hearth

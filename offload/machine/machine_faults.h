@@ -19,7 +19,7 @@ class ProfileFaults {
   void add(const std::string& pointer, const std::string& what);
   // The same fault under another name.
   void add_silently(const std::string& pointer);
-  // Whether something is wrong with this field or below it.
+  // Whether something is wrong with this field, below it or above it.
   bool at(const std::string& pointer) const;
   void throw_if_any() const { problems_.throw_if_any("Mend the profile, or measure a new one"); }
 

@@ -236,11 +236,25 @@ class RateRounder {
   }
 };
 
-// What fits into a line stays on one, so that a person can read a table of rates.
+std::string one_line(const OrderedJson& json) {
+  if (!json.is_structured()) return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string out;
+  for (const auto& [key, value] : json.items()) {
+    if (!out.empty()) out += ", ";
+    if (json.is_object()) out += OrderedJson(key).dump() + ": ";
+    out += one_line(value);
+  }
+  return json.is_object() ? "{" + out + "}" : "[" + out + "]";
+}
+
+// What is short, or a plain list, stays on a line, so that a person can read a table of rates.
 void lay_out(const OrderedJson& json, const std::string& indent, std::string& out) {
   constexpr size_t kLineCharsMax = 110;
-  const std::string line = json.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (!json.is_structured() || line.size() + indent.size() <= kLineCharsMax) {
+  const bool is_plain =
+      !json.is_object() &&
+      std::ranges::none_of(json, [](const OrderedJson& item) { return item.is_structured(); });
+  const std::string line = one_line(json);
+  if (is_plain || line.size() + indent.size() <= kLineCharsMax) {
     out += line;
     return;
   }

@@ -71,9 +71,10 @@ double read_all_gb_s(const Kernels& kernels, const Workers& workers, const Probe
 }  // namespace
 
 double measure_loop_us(const Workers& workers) {
-  constexpr int kLoops = 2000;
+  constexpr size_t kLoops = 2000;
+  constexpr double kSecondsMax = 0.3;
   std::vector<double> seconds;
-  for (int i = 0; i < kLoops; ++i) {
+  for (double spent = 0; seconds.size() < kLoops && spent < kSecondsMax; spent += seconds.back()) {
     seconds.push_back(
         seconds_of([&] { workers.for_range(workers.threads(), 1, [](int64_t, int64_t, int) {}); }));
   }
@@ -85,6 +86,13 @@ void measure_memory(const Kernels& kernels, const Workers& workers, const ProbeM
   const int nodes = memory.nodes();
   HEARTH_CHECK(std::ssize(machine.nodes) == nodes);
   machine.read_gb_s = read_all_gb_s(kernels, workers, memory, times.read);
+  if (nodes == 1) {
+    MemoryNode& node = machine.nodes.front();
+    node.copy_gb_s = copy_gb_s(workers, memory.of_node(0), 0, times.copy);
+    node.read_gb_s = machine.read_gb_s;
+    node.read_from_gb_s = {machine.read_gb_s};
+    return;
+  }
   for (int of = 0; of < nodes; ++of) {
     MemoryNode& node = machine.nodes[static_cast<size_t>(of)];
     node.copy_gb_s = copy_gb_s(workers, memory.of_node(of), of, times.copy);

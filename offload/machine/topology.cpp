@@ -9,8 +9,9 @@
 namespace hearth {
 namespace {
 
-// Parts of hwloc that look for devices by loading other libraries, or by asking an X server.
-constexpr const char* kUnwanted[] = {"cuda", "nvml", "rsmi", "levelzero", "opencl", "gl"};
+// Parts of hwloc that look for devices through other libraries or an X server, and would find no
+// more than the kernel's files tell.
+constexpr const char* kUnwanted[] = {"pci", "cuda", "nvml", "rsmi", "levelzero", "opencl", "gl"};
 
 // Null where the machine can't be read.
 hwloc_topology_t load_this_machine(Topology::Devices devices) {

@@ -46,7 +46,7 @@ std::string info_of(hwloc_obj_t object, const char* key) {
   return value == nullptr ? "" : value;
 }
 
-// The model of the disk on it, else what the list of PCI names says, else the numbers.
+// The model of the disk on it, else what hwloc knows it by, else its numbers.
 std::string name_of(hwloc_obj_t object) {
   for (hwloc_obj_t child = object->io_first_child;
        object->type == HWLOC_OBJ_PCI_DEVICE && child != nullptr; child = child->next_sibling) {

@@ -11,6 +11,7 @@ namespace hearth {
 namespace {
 
 constexpr int32_t kChunkMin = 64, kChunkMax = 16384;
+constexpr double kPromptToAnswer = 8;  // new tokens of a request, at most, by those of its answer
 constexpr double kNever = 1e300;
 constexpr double kWorthwhile = 0.98;  // of the time it took before
 
@@ -109,13 +110,20 @@ class Search {
     return bytes;
   }
 
+  // Of a long prompt only a part is new in each request: what was read stays in the cache.
+  static double prompts_counted(const Workload& work) {
+    if (work.answer == 0) return 1;
+    return std::min(
+        1.0, kPromptToAnswer * static_cast<double>(work.answer) / static_cast<double>(work.prompt));
+  }
+
   // Of the requests of all sessions; gives up where more than `limit` is reached.
   double seconds(const Placement& placement, double limit) const {
     const Workload& work = request_.work;
     const double answers =
         static_cast<double>(work.answer) * costs_.decode_step(placement, work).total();
     if (answers >= limit || work.prompt == 0) return answers;
-    return answers + work.parallel * costs_.prompt(placement, work).total();
+    return answers + prompts_counted(work) * work.parallel * costs_.prompt(placement, work).total();
   }
 
   void keep(const Candidate& candidate) {

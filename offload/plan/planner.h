@@ -2,7 +2,8 @@
 //
 // It tries every chunk size, every number of layers on the GPU and both places of their compressed
 // rows, gives what room is left to routed experts, first in VRAM, then in RAM, and keeps the
-// placement that answers the workload's requests soonest: its prompts read, its answers written.
+// placement that answers the workload's requests soonest: their prompts read, their answers
+// written. A request counts with at most eight new tokens of prompt for one of its answer.
 #pragma once
 
 #include <cstdint>
