@@ -11,6 +11,7 @@
 #include "model/shape.h"
 #include "offload/machine/machine_json.h"
 #include "offload/plan/plan_json.h"
+#include "offload/plan/plan_svg.h"
 #include "offload/plan/planner.h"
 
 namespace hearth::cli {
@@ -24,6 +25,7 @@ struct PlanOptions {
   std::string routing = "text";
   int64_t context = 0, depth = -1, prompt = -1, answer = 512;
   bool no_gpu = false;
+  std::string svg;
   bool json = false;
   PlanRequest request;
 };
@@ -82,6 +84,7 @@ void run_plan(const PlanOptions& options) {
   if (shape.name.empty()) shape.name = source;
   Plan plan = make_plan(machine, shape, request);
   plan.upgrades = find_upgrades(machine, shape, request, plan);
+  if (!options.svg.empty()) write_file(options.svg, plan_svg(plan));
   fmt::print("{}", options.json ? write_plan(plan) + "\n" : plan_report(plan));
 }
 
@@ -134,6 +137,7 @@ void add_plan(CLI::App& app) {
   add_size_option(*command, "--ram-budget", request.ram_budget,
                   "Memory for weights and caches: 64GiB");
   add_size_option(*command, "--gpu-budget", request.gpu_budget, "VRAM for weights and caches");
+  command->add_option("--svg", options->svg, "Write a picture of the placement there");
   command->add_flag("--json", options->json, "One JSON document on standard output");
   command->callback([options] { run_plan(*options); });
 }
