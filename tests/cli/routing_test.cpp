@@ -82,6 +82,13 @@ TEST_CASE("trace records what the model chose, the same for every chunk; simulat
   const Ran other = run_hearth({"simulate", "flash", "--trace", trace});
   CHECK(other.exit_code == 1);
   CHECK(contains(other.err, "V4-Flash has 43 of 256"));
+  for (const RoutingTrace& shape : {RoutingTrace{43, 255, 6, {1}, {}}, {43, 256, 5, {1}, {}}}) {
+    RoutingTrace near = shape;
+    near.picks.resize(near.layers * near.used);
+    write_trace(near, again);
+    CHECK(run_hearth({"simulate", "flash", "--trace", again}).exit_code == 1);
+    CHECK(run_hearth({"simulate", "--trace", again}).exit_code == 0);
+  }
 }
 
 TEST_CASE("trace files under each token and layer the experts that it chose") {
