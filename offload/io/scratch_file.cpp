@@ -17,27 +17,31 @@
 namespace hearth {
 namespace {
 
-// O_TMPFILE makes a file without a name. Where the file system can't, the name goes at once.
+// A file without a name from the start; -1 with errno.
 int open_nameless(const std::filesystem::path& folder) {
-  constexpr int kFlags = O_RDWR | O_CLOEXEC;
-  const int descriptor = ::open(folder.c_str(), O_TMPFILE | kFlags, 0600);
-  if (descriptor >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) {
-    return descriptor;
-  }
+  return ::open(folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+// A file whose name goes at once; -1 with errno.
+int open_unlinked(const std::filesystem::path& folder) {
   std::string name = folder / "hearth-scratch-XXXXXX";
-  const int named = ::mkostemp(name.data(), O_CLOEXEC);
-  if (named >= 0) ::unlink(name.c_str());
-  return named;
+  const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
+  if (descriptor >= 0) ::unlink(name.c_str());
+  return descriptor;
 }
 
 }  // namespace
 
-ScratchFile::ScratchFile(const std::filesystem::path& folder) : folder_(folder) {
+ScratchFile::ScratchFile(const std::filesystem::path& folder, Naming naming) : folder_(folder) {
   std::error_code error;
   if (!std::filesystem::is_directory(folder, error)) {
     throw Error("is no folder", folder.string(), "Name a folder on the disk to measure");
   }
-  descriptor_ = open_nameless(folder);
+  if (naming == Naming::kNone) descriptor_ = open_nameless(folder);
+  const bool is_unknown = errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL;
+  if (naming == Naming::kUnlinked || (descriptor_ < 0 && is_unknown)) {
+    descriptor_ = open_unlinked(folder);
+  }
   if (descriptor_ < 0) fail("a scratch file can't be written there", errno);
   if (::fcntl(descriptor_, F_SETFL, O_DIRECT) != 0) {
     const int refusal = errno;

@@ -11,8 +11,11 @@ class ScratchFile {
  public:
   static constexpr int64_t kWriteBytes = 4 << 20;
 
+  // Not all file systems know files without a name: there, the name goes as soon as it is made.
+  enum class Naming { kNone, kUnlinked };
+
   // Throws Error where the folder is none, can't be written to or refuses O_DIRECT.
-  explicit ScratchFile(const std::filesystem::path& folder);
+  explicit ScratchFile(const std::filesystem::path& folder, Naming naming = Naming::kNone);
   ~ScratchFile();
   ScratchFile(const ScratchFile&) = delete;
   ScratchFile& operator=(const ScratchFile&) = delete;

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -212,30 +211,6 @@ class FieldWriter {
   OrderedJson json_ = OrderedJson::object();
 };
 
-class RateRounder {
- public:
-  void text(const char*, const std::string&, bool = false) {}
-  template <typename Integer>
-  void count(const char*, Integer, int64_t) {}
-  void rate(const char*, double& value, bool = false) {
-    value = std::strtod(fmt::format("{:.4g}", value).c_str(), nullptr);
-  }
-  template <typename T>
-  void object(const char*, T& value) {
-    fields(*this, value);
-  }
-  template <typename T>
-  void list(const char* key, std::vector<T>& values, size_t) {
-    for (T& value : values) {
-      if constexpr (std::is_same_v<T, double>) {
-        rate(key, value);
-      } else if constexpr (!std::is_same_v<T, std::string>) {
-        fields(*this, value);
-      }
-    }
-  }
-};
-
 std::string one_line(const OrderedJson& json) {
   if (!json.is_structured()) return json.dump(-1, ' ', false, Json::error_handler_t::replace);
   std::string out;
@@ -349,11 +324,6 @@ Machine read_machine(const std::filesystem::path& path) {
   file.read(text.data(), std::ssize(text));
   text.resize(static_cast<size_t>(file.gcount()));
   return parse_machine(text, path.string());
-}
-
-void round_rates(Machine& machine) {
-  RateRounder rounder;
-  fields(rounder, machine);
 }
 
 std::string write_machine(const Machine& machine) {

@@ -21,9 +21,6 @@ Machine read_machine(const std::filesystem::path& path);
 // `where` names the text in errors. Throws Error.
 Machine parse_machine(std::string_view text, const std::string& where);
 
-// Rates to four digits: measuring is worth no more, and a person reads them easier.
-void round_rates(Machine& machine);
-
 // The text of a profile, ending in a newline; parse_machine() makes the same machine of it where
 // the machine is a valid one.
 std::string write_machine(const Machine& machine);

@@ -16,19 +16,13 @@ namespace hearth {
 
 // Seconds each figure may take; at least three passes are made in any case.
 struct MeasureTimes {
-  double read = 1.0;
-  double copy = 0.5;
-  double stream = 0.35;    // a format
-  double matmul = 0.04;    // a format and number of tokens
-  double registers = 0.1;  // a table of kernels
-  double attention = 0.2;  // a table of kernels
+  double read = 0.3;
+  double copy = 0.15;
+  double stream = 0.1;      // a format
+  double matmul = 0.015;    // a format and number of tokens
+  double registers = 0.05;  // a table of kernels
+  double attention = 0.05;  // a table of kernels
 };
-constexpr MeasureTimes kQuickTimes{.read = 0.3,
-                                   .copy = 0.15,
-                                   .stream = 0.08,
-                                   .matmul = 0.015,
-                                   .registers = 0.05,
-                                   .attention = 0.05};
 
 // Microseconds to start all threads on a loop and to wait for the last.
 double measure_loop_us(const Workers& workers);

@@ -89,7 +89,9 @@ int64_t count_hits(const Accesses& accesses, CachePolicy& policy, int64_t slots,
       if (free_slots > 0) {
         --free_slots;
       } else {
-        held[policy.victim()] = 0;
+        const int32_t victim = policy.victim();
+        HEARTH_CHECK(victim >= 0);
+        held[victim] = 0;
       }
       held[key] = 1;
     }

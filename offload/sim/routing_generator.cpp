@@ -25,8 +25,7 @@ void check(const RoutingModel& m) {
   const auto in = [](double value, double least, double most) {
     return value >= least && value <= most;  // false for what is not a number
   };
-  if (m.layers < 1 || m.layers > kTraceLayersMax || m.experts < 1 || m.experts > kTraceExpertsMax ||
-      m.used < 1 || m.used > std::min(m.experts, kTraceUsedMax)) {
+  if (!is_trace_shape(m.layers, m.experts, m.used)) {
     throw usage_error(fmt::format("{} layers of {} experts, {} used, can't be drawn", m.layers,
                                   m.experts, m.used),
                       "routing model", "Use the numbers of a real model");

@@ -5,9 +5,10 @@
 // its experts over all text, log-normal with `spread`; a subject multiplies it by log-normal
 // factors of its own (`subject_spread`), made so that the subjects' average is the popularity of
 // all text. Each pick of a token is, with probability `recency`, one that the same layer made a few
-// tokens earlier (1 + a geometric number of them with mean `reach_tokens`), else a fresh draw from
-// the subject's popularity; no expert twice. Repeating keeps popularity as it is and brings the
-// recency that an LRU cache lives on.
+// tokens earlier in the sequence (1 token or more, `reach_tokens` on average, geometric), else a
+// fresh draw from the subject's popularity; no expert twice. Repeating keeps popularity as it is
+// and brings the recency that an LRU cache lives on. Hash-routed layers differ in their spread
+// alone.
 #pragma once
 
 #include <cstdint>

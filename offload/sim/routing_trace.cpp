@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <fstream>
@@ -58,6 +59,10 @@ class Reader {
     trace.layers = read_count("layers", kTraceLayersMax);
     trace.experts = read_count("experts", kTraceExpertsMax);
     trace.used = read_count("used", std::min(kTraceUsedMax, std::max(trace.experts, 1)));
+    if (trace.pairs() > kTracePairsMax) {
+      problems_.add(fmt::format("{} layers of {} experts are more than {} in all", trace.layers,
+                                trace.experts, kTracePairsMax));
+    }
     read_sequences(trace);
     finish_part();
     read_picks(trace);
@@ -146,6 +151,12 @@ class Reader {
 };
 
 }  // namespace
+
+bool is_trace_shape(int64_t layers, int64_t experts, int64_t used) {
+  return layers >= 1 && layers <= kTraceLayersMax && experts >= 1 && experts <= kTraceExpertsMax &&
+         layers * experts <= kTracePairsMax && used >= 1 &&
+         used <= std::min<int64_t>(experts, kTraceUsedMax);
+}
 
 int64_t RoutingTrace::tokens() const {
   return std::accumulate(sequences.begin(), sequences.end(), int64_t{0});

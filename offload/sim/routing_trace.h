@@ -27,10 +27,15 @@ struct RoutingTrace {
   }
 };
 
-// What a trace may have at most; picks are 16-bit.
+// What a trace may have at most: picks are 16-bit, and a small file must not make simulations take
+// much memory.
 constexpr int32_t kTraceLayersMax = 1024;
 constexpr int32_t kTraceExpertsMax = 1 << 16;
+constexpr int64_t kTracePairsMax = int64_t{1} << 20;  // layers * experts
 constexpr int32_t kTraceUsedMax = 256;
+
+// Whether a trace can have this shape.
+bool is_trace_shape(int64_t layers, int64_t experts, int64_t used);
 
 // Overwrites `path`. Throws Error where it can't be written; then no file is left.
 void write_trace(const RoutingTrace& trace, const std::filesystem::path& path);

@@ -9,9 +9,8 @@
 namespace hearth {
 namespace {
 
-// Ages are counted at touch(), so a key that is added later keeps its place: a key is linked in
-// front of the newest, and the list stays ordered because all keys of a step are added before the
-// next step begins.
+// A ring in order of add(). All keys of a step are added before the next begins, so this is the
+// order of their last uses.
 class LruPolicy : public CachePolicy {
  public:
   explicit LruPolicy(CacheShape shape) : links_(shape.pairs() + 1), head_(shape.pairs()) {

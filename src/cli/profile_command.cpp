@@ -13,6 +13,7 @@
 #include "offload/io/disk_probe.h"
 #include "offload/machine/describe.h"
 #include "offload/machine/machine_json.h"
+#include "offload/machine/machine_rates.h"
 #include "offload/machine/measure.h"
 #include "offload/machine/team.h"
 
@@ -102,25 +103,29 @@ class Profiler {
     machine.disks.push_back(std::move(disk));
   }
 
-  // The first half of the bar is the disk's, where one is measured.
+  // Several rounds, and the median of each figure: what else the machine does for some seconds then
+  // spoils one round only. The first half of the bar is the disk's, where one is measured.
   void measure_cores(Machine& machine) {
-    const MeasureTimes times = options_.quick ? kQuickTimes : MeasureTimes{};
+    const int rounds = options_.quick ? 1 : 3;
     const auto tables = measured_kernels();
-    const auto formats = measured_formats();
-    const auto first = options_.disk.empty() ? 0 : std::ssize(formats);
+    const auto steps_a_round =
+        std::ssize(measured_formats()) * (options_.quick ? 1 : std::ssize(tables));
+    const int64_t first = options_.disk.empty() ? 0 : rounds * steps_a_round;
     int64_t step = first;
-    const int64_t steps =
-        first + std::ssize(formats) * (options_.quick ? 1 : std::ssize(tables)) + 1;
-    show(step, steps);
+    const auto on_step = [&] { show(++step, first + rounds * steps_a_round + 1); };
     const ProbeMemory memory(workers_, topology_, ProbeMemory::default_bytes(workers_.nodes()));
-    measure_memory(*tables.front(), workers_, memory, times, machine);
-    machine.cpu.loop_us = measure_loop_us(workers_);
-    for (const Kernels* kernels : tables) {
-      const bool only_registers = options_.quick && kernels != tables.front();
-      machine.cpu.isas.push_back(measure_isa(*kernels, workers_, memory,
-                                             only_registers ? formats.first(0) : formats, times,
-                                             [&] { show(++step, steps); }));
+    std::vector<Machine> measured;
+    for (int round = 0; round < rounds; ++round) {
+      Machine& rates = measured.emplace_back(machine);
+      measure_memory(*tables.front(), workers_, memory, {}, rates);
+      rates.cpu.loop_us = measure_loop_us(workers_);
+      for (const Kernels* kernels : tables) {
+        const bool is_brief = options_.quick && kernels != tables.front();
+        const auto formats = is_brief ? measured_formats().first(0) : measured_formats();
+        rates.cpu.isas.push_back(measure_isa(*kernels, workers_, memory, formats, {}, on_step));
+      }
     }
+    machine = median_of(measured);
   }
 
   void report_gpus(const Machine& machine) {

@@ -68,15 +68,18 @@ RoutingModel routing_of(const std::string& model, std::string& name) {
 }
 
 Workload recorded(const SimulateOptions& options) {
-  Workload work = {options.trace, read_trace(options.trace), {}};
+  const std::string name = std::filesystem::path(options.trace).filename().string();
+  Workload work = {name, read_trace(options.trace), {}};
+  if (work.trace.tokens() == 0)
+    throw Error("holds no tokens", options.trace, "Record a longer text");
   if (options.model.empty()) return work;
-  std::string name;
-  const RoutingModel model = routing_of(options.model, name);
+  std::string model_name;
+  const RoutingModel model = routing_of(options.model, model_name);
   const RoutingTrace& trace = work.trace;
   if (model.layers != trace.layers || model.experts != trace.experts || model.used != trace.used) {
     throw Error(
         fmt::format("has {} layers of {} experts, {} used; {} has {} of {}, {} used", trace.layers,
-                    trace.experts, trace.used, name, model.layers, model.experts, model.used),
+                    trace.experts, trace.used, model_name, model.layers, model.experts, model.used),
         options.trace, "Name the model it was recorded from, or none");
   }
   return work;
@@ -245,7 +248,7 @@ void add_simulate(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--tokens", options->tokens, "Tokens to draw")
-      ->check(CLI::Range(1, 1000000))
+      ->check(CLI::Range(1, 200000))
       ->capture_default_str();
   command->add_option("--block", options->block, "Tokens that go through a layer together")
       ->check(CLI::Range(1, 65536))

@@ -32,8 +32,7 @@ class Recorder : public ForwardObserver {
     trace_.layers = config.layers;
     trace_.experts = config.experts;
     trace_.used = config.experts_used;
-    if (trace_.layers > kTraceLayersMax || trace_.experts > kTraceExpertsMax ||
-        trace_.used > kTraceUsedMax) {
+    if (!is_trace_shape(trace_.layers, trace_.experts, trace_.used)) {
       throw Error(fmt::format("{} layers of {} experts, {} used, are more than a trace holds",
                               trace_.layers, trace_.experts, trace_.used),
                   config.name, "Use another model");

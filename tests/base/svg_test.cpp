@@ -32,6 +32,7 @@ TEST_CASE("text for XML: markup escaped, what XML can't hold replaced") {
   }
   CHECK(escape_xml("\xc3") == mark);                                   // cut off
   CHECK(escape_xml("\xc0\xaf") == mark + mark);                        // longer than needed
+  CHECK(escape_xml("\xe0\x80\xaf") == mark + mark + mark);             // so is this
   CHECK(escape_xml("\xed\xa0\x80") == mark + mark + mark);             // half of a pair
   CHECK(escape_xml("\xef\xbf\xbf") == mark + mark + mark);             // no character
   CHECK(escape_xml("\xf5\x80\x80\x80") == mark + mark + mark + mark);  // beyond Unicode

@@ -4,8 +4,10 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -246,7 +248,7 @@ TEST_CASE("the reuse policy gives up a key whose next use is expected farthest a
             if (std::find(step.begin(), step.end(), key) == step.end()) continue;
             // Visits of the layer since then.
             const auto age = static_cast<double>((s - layer) / layers - (visit - layer) / layers);
-            const double lives[] = {0.5, 5, 64, 512}, weights[] = {0.2, 0.5, 0.15, 0.15};
+            const double lives[] = {0.5, 5, 64, 512}, weights[] = {0.2, 0.6, 0.12, 0.08};
             for (int m = 0; m < 4; ++m) {
               chance += weights[m] * (1 - std::exp2(-1 / lives[m])) * std::exp2(-age / lives[m]);
             }

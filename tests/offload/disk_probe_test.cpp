@@ -96,7 +96,10 @@ TEST_CASE("queues read what is asked for, in any order, and tell what failed") {
     CHECK(queue->wait().result == 10);
     queue->start({-1, 0, kBytes, memory.data(), 2});
     CHECK(queue->wait().result == -EBADF);
-    queue->start({file.descriptor(), 0, kBytes, memory.data(), 3});  // in flight as the queue goes
+    std::ranges::fill(memory, 0);
+    queue->start({file.descriptor(), 0, kBytes, memory.data(), 3});
+    queue.reset();  // waits for it
+    CHECK(std::memcmp(memory.data(), content.data(), kBytes) == 0);
   }
 }
 
@@ -142,20 +145,25 @@ TEST_CASE("a slow disk gets fewer figures, not a longer wait") {
 
 TEST_CASE("the scratch file is whole units of random bytes, and goes with an error too") {
   const test::TemporaryFolder folder;
-  try {
-    ScratchFile file(folder.path());
-    file.fill(4 * kMiB, 10 * kMiB, 60);
-    CHECK(file.bytes() == 8 * kMiB);
-    Buffer block(4096), other(4096);
-    CHECK(::pread(file.descriptor(), block.data(), 4096, 0) == 4096);
-    CHECK(::pread(file.descriptor(), other.data(), 4096, 4 * kMiB) == 4096);
-    CHECK(std::memcmp(block.data(), other.data(), 4096) != 0);
-    file.fill(12 * kMiB, 40 * kMiB, 0);  // no time left: the least there must be
-    CHECK(file.bytes() == 12 * kMiB);
-    throw Error("something failed", "", "");
-  } catch (const Error&) {
+  for (const auto naming : {ScratchFile::Naming::kNone, ScratchFile::Naming::kUnlinked}) {
+    try {
+      ScratchFile file(folder.path(), naming);
+      CHECK(std::filesystem::is_empty(folder.path()));
+      file.fill(4 * kMiB, 10 * kMiB, 60);
+      CHECK(file.bytes() == 8 * kMiB);
+      CHECK(file.free_bytes() > 0);
+      Buffer block(4096), other(4096);
+      CHECK(::pread(file.descriptor(), block.data(), 4096, 0) == 4096);
+      CHECK(::pread(file.descriptor(), other.data(), 4096, 4 * kMiB) == 4096);
+      CHECK(std::memcmp(block.data(), other.data(), 4096) != 0);
+      file.fill(12 * kMiB, 40 * kMiB, 0);  // no time left: the least there must be
+      CHECK(file.bytes() == 12 * kMiB);
+      throw Error("something failed", "", "");
+    } catch (const Error& error) {
+      CHECK(std::string(error.what()) == "something failed");
+    }
+    CHECK(std::filesystem::is_empty(folder.path()));
   }
-  CHECK(std::filesystem::is_empty(folder.path()));
 }
 
 TEST_CASE("a scratch file takes a quarter of what is free, or nothing") {

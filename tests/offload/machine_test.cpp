@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "offload/a_machine.h"
 #include "offload/machine/machine_json.h"
+#include "offload/machine/machine_rates.h"
 #include "support.h"
 
 using namespace hearth;
@@ -218,6 +219,17 @@ TEST_CASE("rates are rounded to four digits, counts are not") {
   CHECK(machine.nodes[1].read_from_gb_s[0] == 0.001235);
   CHECK(machine.cpu.isas[0].formats[0].matmul[1].gflop_s == 98770);
   CHECK(machine.nodes[0].memory_bytes == 123456789);
+}
+
+TEST_CASE("of several measurements the median of each rate counts") {
+  std::vector<Machine> machines(3, test::a_machine());
+  machines[0].read_gb_s = 50, machines[1].read_gb_s = 10, machines[2].read_gb_s = 40;
+  machines[0].disks[0].rates[2].latency_us = 1;
+  machines[1].cpu.isas[0].formats[0].matmul[2].gflop_s = 1e9;
+  Machine expected = test::a_machine();
+  expected.read_gb_s = 40;
+  CHECK(median_of(machines) == expected);
+  CHECK(median_of(std::span(machines).first(1)) == machines[0]);
 }
 
 TEST_CASE("every profile of the repository is a good one with a name") {

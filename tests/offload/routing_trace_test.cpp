@@ -122,6 +122,8 @@ TEST_CASE("a hostile trace is told what is wrong with it before anything is take
            Case{32, kMost, 8, "sequence 0"},
            Case{32, uint64_t{1} << 62, 8, "sequence 0"},
            Case{40, kMost - 3, 8, "sequence 1"},
+           Case{40, 45, 8, "sequence 1"},
+           Case{12, 4000, 4, "layers is 4000"},
            Case{48, 2, 8, "another size"},
            Case{56, 300, 2, "picks expert 300 of 300"},
        }) {
@@ -134,6 +136,11 @@ TEST_CASE("a hostile trace is told what is wrong with it before anything is take
     CHECK(contains(problem, c.expected));
     CHECK(contains(problem, "a.trace"));
   }
+  // Small on disk, large for whoever makes a table of it.
+  TraceFile wide;
+  wide.put(12, uint32_t{1024});
+  wide.put(16, uint32_t{1025});
+  CHECK(contains(wide.problem(), "1024 layers of 1025 experts are more"));
   // All that is wrong in one message.
   TraceFile file;
   file.put(12, uint32_t{0});
