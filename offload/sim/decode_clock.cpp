@@ -1,7 +1,6 @@
 #include "offload/sim/decode_clock.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "base/check.h"
@@ -292,9 +291,9 @@ uint64_t ClockResult::hash() const {
   const int64_t counts[] = {tokens, uses, vram_hits, ram_hits, late_hits, guesses, right_guesses};
   const double sums[] = {seconds, disk_bytes, wasted_bytes, disk_busy, exchanged_bytes};
   ResultHash hash;
-  hash.add(std::span(counts));
-  hash.add(std::span(sums));
-  hash.add(std::span(cost.seconds));
+  hash.add(std::span<const int64_t>(counts));
+  hash.add(std::span<const double>(sums));
+  hash.add(std::span<const double>(cost.seconds));
   return hash.value();
 }
 
