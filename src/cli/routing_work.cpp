@@ -49,7 +49,7 @@ RoutingWork recorded(const RoutingSource& source) {
 RoutingWork drawn(const RoutingSource& source) {
   RoutingWork work;
   RoutingModel model = routing_of(source.model, work.name);
-  if (source.random) model = {.layers = model.layers, .experts = model.experts, .used = model.used};
+  if (source.random) model = random_routing(model.layers, model.experts, model.used);
   RoutingGenerator generator(model, source.seed);
   work.name += fmt::format(", drawn with seed {}", source.seed);
   work.trace = generator.generate(std::span(&source.tokens, 1));
