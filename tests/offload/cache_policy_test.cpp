@@ -104,6 +104,27 @@ CacheShape shape_of(const Accesses& accesses) { return {accesses.layers, accesse
 
 }  // namespace
 
+TEST_CASE("a cache may be loaded beforehand; the optimum gives up first what is never used") {
+  Accesses accesses;
+  accesses.layers = 1;
+  accesses.experts = 4;
+  accesses.step_keys_max = 1;
+  for (const int32_t key : {2, 3, 2, 3, 2, 3}) {
+    accesses.keys.push_back(key);
+    accesses.ends.push_back(std::ssize(accesses.keys));
+    accesses.layer.push_back(0);
+  }
+  const CacheShape shape{1, 4};
+  const auto hits = [&](const std::vector<int32_t>& loaded) {
+    return count_hits(accesses, *make_optimal_policy(shape, accesses.keys), 2, loaded);
+  };
+  CHECK(hits({}) == 4);
+  CHECK(hits({0, 1}) == 4);
+  CHECK(hits({0, 3}) == 5);
+  CHECK(hits({2, 3}) == 6);
+  CHECK(count_hits(accesses, *make_lru_policy(shape), 2, std::vector<int32_t>{0, 3}) == 5);
+}
+
 TEST_CASE("LRU and the optimum do what their plain versions do, at every size") {
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     const int64_t block = seed == 4 ? 3 : 1;
