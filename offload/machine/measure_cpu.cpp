@@ -25,9 +25,10 @@ constexpr int64_t kRowTile = 16;           // rows that kernels take at a time, 
 constexpr int64_t kCachedBytes = 2 << 20;  // weights of a thread that stay in its caches
 constexpr int64_t kCachedRowsMax = 1024;   // results of 256 tokens for more would crowd the caches
 constexpr double kPassSeconds = 2e-3;      // long beside the start of a loop
-constexpr double kStreamPassSeconds = 10e-3;
-constexpr int64_t kFirstStreamBytes = 16 << 20;  // a pass from which the others are sized
-constexpr int64_t kBfloat16Padding = 32;         // as the kernels want it
+// What a loop of a model reads, a matrix or a token's experts: its start and its end, when some
+// threads wait for the last, belong to the rate.
+constexpr int64_t kStreamPassBytes = 24 << 20;
+constexpr int64_t kBfloat16Padding = 32;  // as the kernels want it
 
 // Rows of activations, plain and rounded as the kernels read them.
 class ProbeActivations {
@@ -123,15 +124,8 @@ class FormatProbe {
       first += rows;
       return static_cast<double>(rows * row * memory_.nodes());
     };
-    const auto whole_tiles = [&](double bytes) {
-      const auto rows = static_cast<int64_t>(bytes / static_cast<double>(row * memory_.nodes()));
-      return std::clamp<int64_t>(rows / kRowTile * kRowTile, kRowTile, node_rows);
-    };
-    const int64_t least = whole_tiles(kFirstStreamBytes);
-    const double first_seconds = seconds_of([&] { pass(least); });
-    const double bytes_a_second =
-        static_cast<double>(least * row * memory_.nodes()) / first_seconds;
-    const int64_t rows = std::max(least, whole_tiles(bytes_a_second * kStreamPassSeconds));
+    const int64_t rows = std::clamp<int64_t>(
+        kStreamPassBytes / (row * memory_.nodes()) / kRowTile * kRowTile, kRowTile, node_rows);
     return 1e-9 * median_rate(seconds, [&] { return pass(rows); });
   }
 
