@@ -179,7 +179,8 @@ void explain(const CpuRates& cpu, const ModelShape& model, Plan& plan) {
                     at.vram_experts, model.expert_count(), 100 * plan.predict.vram_hit_rate));
   }
   if (at.nvme_experts == 0) {
-    say(fmt::format("the other {} routed experts fit in RAM; no disk is read", at.ram_experts));
+    say(fmt::format("{} {} routed experts fit in RAM; no disk is read",
+                    at.vram_experts > 0 ? "the other" : "all", at.ram_experts));
   } else {
     say(
         fmt::format("{} routed experts fit in RAM, {} stay on disk: memory serves about {:.0f} % "
