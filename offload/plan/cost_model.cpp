@@ -57,14 +57,20 @@ Resource Cost::bottleneck() const {
   return static_cast<Resource>(std::ranges::max_element(seconds) - seconds.begin());
 }
 
+const DiskRate* best_disk_rate(const Disk& disk, int64_t expert_bytes) {
+  const DiskRate* best = nullptr;
+  for (const DiskRate& rate : disk.rates) {
+    if (rate.block_bytes > expert_bytes) continue;
+    if (best == nullptr || rate.read_gb_s > best->read_gb_s) best = &rate;
+  }
+  return best;
+}
+
 double disk_read_gb_s(const Machine& machine, int64_t expert_bytes) {
   double total = 0;
   for (const Disk& disk : machine.disks) {
-    double best = 0;
-    for (const DiskRate& rate : disk.rates) {
-      if (rate.block_bytes <= expert_bytes) best = std::max(best, rate.read_gb_s);
-    }
-    total += best;
+    const DiskRate* best = best_disk_rate(disk, expert_bytes);
+    total += best == nullptr ? 0 : best->read_gb_s;
   }
   return total;
 }
@@ -89,6 +95,10 @@ struct CostModel::Tokens {
   }
 };
 
+CostModel::Tokens CostModel::one_each(const Workload& work) {
+  return {static_cast<double>(work.parallel), static_cast<double>(work.depth), false};
+}
+
 CostModel::CostModel(const Machine& machine, const ModelShape& model, const CpuRates& cpu,
                      const Gpu* gpu, const HitCurve& hits)
     : machine_(machine), model_(model), cpu_(cpu), gpu_(gpu), hits_(hits) {
@@ -103,7 +113,7 @@ std::vector<CostModel::Layers> CostModel::layers_of(const Placement& placement) 
   const auto count = static_cast<int32_t>(model_.layers.size());
   for (int32_t i = 0; i < count; ++i) {
     const LayerShape& layer = model_.layers[i];
-    const bool on_gpu = i >= count - placement.gpu_layers;
+    const bool on_gpu = placement.on_gpu(i, count);
     const auto same = std::ranges::find_if(groups, [&](const Layers& group) {
       return group.on_gpu == on_gpu && group.shape->ratio == layer.ratio &&
              group.shape->dense_bytes == layer.dense_bytes &&
@@ -173,6 +183,51 @@ void CostModel::add_attention(const Layers& layers, const Placement& placement,
   }
 }
 
+ExpertTimes CostModel::expert_times(const LayerShape& layer, bool on_gpu, double in_vram,
+                                    double elsewhere, double tokens_each, bool prompt) const {
+  ExpertTimes times;
+  if (in_vram > 0) {
+    add_gpu(in_vram * static_cast<double>(layer.expert_bytes),
+            matmul_flops(in_vram * weights_of(layer.expert), tokens_each), 1, times.on_gpu);
+  }
+  if (elsewhere > 0) add_others(layer, on_gpu, elsewhere, tokens_each, prompt, times);
+  return times;
+}
+
+void CostModel::add_others(const LayerShape& layer, bool on_gpu, double experts, double tokens_each,
+                           bool prompt, ExpertTimes& times) const {
+  const BoundSeconds each = cpu_.multiply(layer.expert, tokens_each);
+  const double on_cpu = experts * each.total();
+  times.beside_copies = on_cpu;
+  if (!on_gpu) {
+    times.on_host.add(Resource::kMemory, experts * each.memory);
+    times.on_host.add(Resource::kCores, experts * each.arithmetic);
+    return;
+  }
+  // Part of them may go over the link instead: both ways then take equally long.
+  const double bytes = experts * static_cast<double>(layer.expert_bytes);
+  const double link = bytes / (gpu_->to_gpu_gb_s * 1e9);
+  const double slower = machine_.read_gb_s / std::max(gpu_->cpu_read_beside_link_gb_s, 1e-9);
+  const double link_beside = bytes / (gpu_->to_gpu_beside_cpu_gb_s * 1e9);
+  const double cpu_beside = std::max(experts * each.memory * slower, on_cpu);
+  const double both = cpu_beside * link_beside / (cpu_beside + link_beside);
+  const double best = std::min({on_cpu, link, both});
+  times.beside_copies = cpu_beside;
+  times.on_host.add(best == link                    ? Resource::kLink
+                    : each.memory > each.arithmetic ? Resource::kMemory
+                                                    : Resource::kCores,
+                    best);
+  if (best == on_cpu) return;
+  times.sent = best == link ? 1 : both / link_beside;
+  if (prompt) {
+    add_gpu(bytes, matmul_flops(experts * weights_of(layer.expert), tokens_each), 1, times.on_gpu);
+  }
+}
+
+double CostModel::exchange_seconds(double bytes) const {
+  return bytes / (std::min(gpu_->to_gpu_beside_cpu_gb_s, gpu_->to_host_gb_s) * 1e9);
+}
+
 void CostModel::add_experts(const Layers& layers, const Placement& placement, const Tokens& tokens,
                             Outlook outlook, Cost& cost) const {
   const LayerShape& layer = *layers.shape;
@@ -200,45 +255,20 @@ void CostModel::add_experts(const Layers& layers, const Placement& placement, co
   const double hits = touched * in_vram, misses = touched - hits;
   const double from_disk = touched * (1 - in_memory);
   const auto bytes = static_cast<double>(layer.expert_bytes);
-  const double weights = weights_of(layer.expert);
-
-  Cost on_gpu, on_host;
-  if (hits > 0) add_gpu(hits * bytes, matmul_flops(hits * weights, tokens_each), 1, on_gpu);
-  if (misses > 0) {
-    const BoundSeconds each = cpu_.multiply(layer.expert, tokens_each);
-    double on_cpu = misses * each.total();
-    if (layers.on_gpu) {
-      // Part of the misses may go over the link instead: both ways then take equally long.
-      const double link = misses * bytes / (gpu_->to_gpu_gb_s * 1e9);
-      const double slower = machine_.read_gb_s / std::max(gpu_->cpu_read_beside_link_gb_s, 1e-9);
-      const double link_beside = misses * bytes / (gpu_->to_gpu_beside_cpu_gb_s * 1e9);
-      const double cpu_beside = std::max(misses * each.memory * slower, on_cpu);
-      const double both = cpu_beside * link_beside / (cpu_beside + link_beside);
-      const double best = std::min({on_cpu, link, both});
-      on_host.add(best == link                    ? Resource::kLink
-                  : each.memory > each.arithmetic ? Resource::kMemory
-                                                  : Resource::kCores,
-                  best);
-      if (best != on_cpu && tokens.neighbours) {
-        add_gpu(misses * bytes, matmul_flops(misses * weights, tokens_each), 1, on_gpu);
-      }
-    } else {
-      on_host.add(Resource::kMemory, misses * each.memory);
-      on_host.add(Resource::kCores, misses * each.arithmetic);
-    }
-  }
+  const ExpertTimes times =
+      expert_times(layer, layers.on_gpu, hits, misses, tokens_each, tokens.neighbours);
   Cost on_disk;
   if (from_disk > 0) {
     on_disk.add(Resource::kDisk, from_disk * bytes / (std::max(disk_gb_s_, 1e-9) * 1e9));
   }
-  const Cost* longest = &on_host;
-  if (on_gpu.total() > longest->total()) longest = &on_gpu;
+  const Cost* longest = &times.on_host;
+  if (times.on_gpu.total() > longest->total()) longest = &times.on_gpu;
   if (on_disk.total() > longest->total()) longest = &on_disk;
   for (int r = 0; r < kResources; ++r)
     cost.add(static_cast<Resource>(r), layers.count * longest->seconds[r]);
   if (layers.on_gpu) {
     const double chance = 1 - std::pow(in_vram, picks);
-    cost.add(Resource::kWaiting, layers.count * chance * 2 * gpu_->sync_us * 1e-6);
+    cost.add(Resource::kWaiting, layers.count * chance * sync_seconds());
   }
 }
 
@@ -256,10 +286,25 @@ void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) c
   cost.add(Resource::kCores, products.arithmetic);
 }
 
+Cost CostModel::layer_step(const Placement& placement, const Workload& work, int32_t layer) const {
+  Cost cost;
+  const Layers one = {&model_.layers[layer], 1, placement.on_gpu(layer, model_.layers.size())};
+  const Tokens tokens = one_each(work);
+  add_dense(one, placement, tokens, cost);
+  add_attention(one, placement, tokens, cost);
+  return cost;
+}
+
+Cost CostModel::head_step(const Placement& placement, const Workload& work) const {
+  Cost cost;
+  add_head(placement, work.parallel, cost);
+  return cost;
+}
+
 Cost CostModel::decode_step(const Placement& placement, const Workload& work,
                             Outlook outlook) const {
   Cost cost;
-  const Tokens tokens{static_cast<double>(work.parallel), static_cast<double>(work.depth), false};
+  const Tokens tokens = one_each(work);
   for (const Layers& layers : layers_of(placement)) {
     add_dense(layers, placement, tokens, cost);
     add_attention(layers, placement, tokens, cost);

@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "offload/machine/machine.h"
 #include "offload/plan/cpu_rates.h"
@@ -43,6 +44,15 @@ struct Cost {
   Resource bottleneck() const;
 };
 
+// Routed experts of a layer, computed on both sides of the link at the same time. In decode all of
+// it is in proportion to their numbers.
+struct ExpertTimes {
+  Cost on_gpu;               // those in VRAM
+  Cost on_host;              // the others: on the cores, sent over the link, or part of them each
+  double sent = 0;           // share of the others that goes over the link
+  double beside_copies = 0;  // seconds of the others, all on the cores, while copies use the link
+};
+
 // Which side of the range of hit rates is assumed.
 enum class Outlook { kLow, kLikely, kHigh };
 
@@ -64,9 +74,22 @@ class CostModel {
 
   double disk_gb_s() const { return disk_gb_s_; }
 
+  // The parts of a decode step. A layer's is all of it but its routed experts.
+  Cost layer_step(const Placement& placement, const Workload& work, int32_t layer) const;
+  Cost head_step(const Placement& placement, const Workload& work) const;
+  // `tokens_each`: that each expert is multiplied with; `prompt`: of a chunk. A layer that isn't on
+  // the GPU has none in VRAM.
+  ExpertTimes expert_times(const LayerShape& layer, bool on_gpu, double in_vram, double elsewhere,
+                           double tokens_each, bool prompt) const;
+  // Of a layer on the GPU that has experts elsewhere: what goes down, what comes back.
+  double sync_seconds() const { return 2 * gpu_->sync_us * 1e-6; }
+  // To bring an expert into VRAM while the cores compute and another one goes back.
+  double exchange_seconds(double bytes) const;
+
  private:
   struct Layers;  // alike, and computed in the same place
   struct Tokens;
+  static Tokens one_each(const Workload& work);  // one token of every session
   std::vector<Layers> layers_of(const Placement& placement) const;
   void add_dense(const Layers& layers, const Placement& placement, const Tokens& tokens,
                  Cost& cost) const;
@@ -74,6 +97,8 @@ class CostModel {
                      Cost& cost) const;
   void add_experts(const Layers& layers, const Placement& placement, const Tokens& tokens,
                    Outlook outlook, Cost& cost) const;
+  void add_others(const LayerShape& layer, bool on_gpu, double experts, double tokens_each,
+                  bool prompt, ExpertTimes& times) const;
   void add_head(const Placement& placement, int32_t rows, Cost& cost) const;
   void add_chunk(const Placement& placement, int64_t position, int64_t tokens, double times,
                  Cost& cost) const;
@@ -87,7 +112,9 @@ class CostModel {
   double disk_gb_s_ = 0;
 };
 
-// The best a machine's disks do together with reads of whole experts.
+// The best a disk does with reads of whole experts; null where the profile has no such rate.
+const DiskRate* best_disk_rate(const Disk& disk, int64_t expert_bytes);
+// All of a machine's disks together.
 double disk_read_gb_s(const Machine& machine, int64_t expert_bytes);
 
 }  // namespace hearth

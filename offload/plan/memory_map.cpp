@@ -62,7 +62,7 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
   map.ram.budget = ram_budget;
   const auto layers = static_cast<int32_t>(model.layers.size());
   for (int32_t i = 0; i < layers; ++i) {
-    const bool on_gpu = i >= layers - placement.gpu_layers;
+    const bool on_gpu = placement.on_gpu(i, layers);
     TierPlan& tier = on_gpu ? map.vram : map.ram;
     const KvBytes& kv = chunk.kv[i];
     add_weights(tier, model.layers[i].dense_bytes);
@@ -111,7 +111,7 @@ std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& 
   level(placement.ram_experts, 0, model.experts, vram, ram);
   std::vector<LayerPlan> layers(count);
   for (int64_t i = 0; i < count; ++i) {
-    layers[i].dense_in_vram = i >= count - placement.gpu_layers;
+    layers[i].dense_in_vram = placement.on_gpu(i, count);
     layers[i].vram_experts = static_cast<int32_t>(vram[i]);
     layers[i].ram_experts = static_cast<int32_t>(ram[i]);
     layers[i].nvme_experts = static_cast<int32_t>(model.experts - vram[i] - ram[i]);

@@ -18,6 +18,7 @@ struct Placement {
   int64_t nvme_experts = 0;
 
   bool uses_gpu() const { return gpu_layers > 0; }
+  bool on_gpu(int64_t layer, int64_t layers) const { return layer >= layers - gpu_layers; }
 };
 
 }  // namespace hearth

@@ -31,11 +31,6 @@ Budgets budgets_of(const Machine& machine, const Gpu* gpu, const PlanRequest& re
   return budgets;
 }
 
-const Gpu* choose_gpu(const Machine& machine, const PlanRequest& request) {
-  if (!request.use_gpu || machine.gpus.empty() || request.gpu_budget == 0) return nullptr;
-  return &*std::ranges::max_element(machine.gpus, {}, &Gpu::memory_bytes);
-}
-
 // Chunks worth trying: longer ones than the prompt or the context are of no use.
 std::vector<int32_t> chunk_sizes(const PlanRequest& request) {
   const int64_t context = std::max<int64_t>(request.work.context, kChunkMin);
@@ -219,6 +214,11 @@ Prediction predict(const CostModel& costs, const ModelShape& model, const PlanRe
 
 }  // namespace
 
+const Gpu* planned_gpu(const Machine& machine, const PlanRequest& request) {
+  if (!request.use_gpu || machine.gpus.empty() || request.gpu_budget == 0) return nullptr;
+  return &*std::ranges::max_element(machine.gpus, {}, &Gpu::memory_bytes);
+}
+
 int64_t memory_reserve_bytes(int64_t memory_bytes) {
   return std::max(int64_t{2} << 30, memory_bytes / 25);
 }
@@ -226,7 +226,7 @@ int64_t memory_reserve_bytes(int64_t memory_bytes) {
 Plan make_plan(const Machine& machine, const ModelShape& model, const PlanRequest& request) {
   const CpuRates cpu(machine, request.isa,
                      request.threads > 0 ? request.threads : machine.cpu.cores);
-  const Gpu* gpu = choose_gpu(machine, request);
+  const Gpu* gpu = planned_gpu(machine, request);
   const CostModel costs(machine, model, cpu, gpu, request.hits);
   const bool has_disk = costs.disk_gb_s() > 0;
   const Candidate found =

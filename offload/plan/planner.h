@@ -32,6 +32,9 @@ struct PlanRequest {
 // Memory left to the operating system and other programs.
 int64_t memory_reserve_bytes(int64_t memory_bytes);
 
+// The GPU a plan is made for; null where none is to be used.
+const Gpu* planned_gpu(const Machine& machine, const PlanRequest& request);
+
 // Of what doesn't fit, `problems` names every byte; the plan then is the nearest to fitting. Throws
 // Error where the profile has no rates to predict with.
 Plan make_plan(const Machine& machine, const ModelShape& model, const PlanRequest& request);

@@ -66,10 +66,15 @@ class LastUses {
 
 }  // namespace
 
-int64_t count_hits(const Accesses& accesses, CachePolicy& policy, int64_t slots) {
-  HEARTH_CHECK(slots >= accesses.step_keys_max);
+int64_t count_hits(const Accesses& accesses, CachePolicy& policy, int64_t slots,
+                   std::span<const int32_t> loaded) {
+  HEARTH_CHECK(slots >= accesses.step_keys_max && slots >= std::ssize(loaded));
   std::vector<uint8_t> held(accesses.pairs(), 0);
-  int64_t hits = 0, free_slots = slots;
+  int64_t hits = 0, free_slots = slots - std::ssize(loaded);
+  for (const int32_t key : loaded) {
+    held[key] = 1;
+    policy.add(key);
+  }
   for (int64_t s = 0; s < accesses.steps(); ++s) {
     const std::span<const int32_t> keys = accesses.step(s);
     policy.begin_step(accesses.layer[s]);

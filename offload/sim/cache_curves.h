@@ -10,9 +10,11 @@
 
 namespace hearth {
 
-// Hits of a cache of `slots` experts, empty at first, run by `policy` over all accesses. Every
-// expert a step needs is in the cache when the step is done; slots must hold the largest step.
-int64_t count_hits(const Accesses& accesses, CachePolicy& policy, int64_t slots);
+// Hits of a cache of `slots` experts that holds `loaded` at first, run by `policy` over all
+// accesses. Every expert a step needs is in the cache when the step is done; slots must hold the
+// largest step, and what is loaded.
+int64_t count_hits(const Accesses& accesses, CachePolicy& policy, int64_t slots,
+                   std::span<const int32_t> loaded = {});
 
 // Hits by slots, [pairs + 1]: what a cache of that many slots serves. Entries below the largest
 // step are what an unpinned stack would serve.

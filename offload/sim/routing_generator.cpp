@@ -69,6 +69,10 @@ RoutingModel routing_like_flash(int32_t layers, int32_t experts, int32_t used) {
           .reach_tokens = 6};
 }
 
+RoutingModel random_routing(int32_t layers, int32_t experts, int32_t used) {
+  return {.layers = layers, .experts = experts, .used = used, .reach_tokens = 1};
+}
+
 uint32_t RoutingRandom::below(uint32_t n) {
   return static_cast<uint32_t>(((bits_() >> 32) * n) >> 32);
 }

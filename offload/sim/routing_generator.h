@@ -43,6 +43,9 @@ RoutingModel flash41_routing();
 // The habits of V4-Flash in another shape.
 RoutingModel routing_like_flash(int32_t layers, int32_t experts, int32_t used);
 
+// Every expert as often as the others, without habits: what random weights choose.
+RoutingModel random_routing(int32_t layers, int32_t experts, int32_t used);
+
 // Uniform numbers, the same on every machine: std::mt19937_64 is specified to the bit, the
 // distributions of the standard library are not.
 class RoutingRandom {

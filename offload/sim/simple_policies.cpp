@@ -85,6 +85,9 @@ class OptimalPolicy : public CachePolicy {
       next_[i] = later[keys[i]];
       later[keys[i]] = i;
     }
+    for (int32_t key = 0; key < shape.pairs(); ++key) {
+      heap_.set_rank(key, -static_cast<double>(later[key]));
+    }
   }
   void begin_step(int32_t) override {}
   void touch(int32_t key) override {

@@ -2,86 +2,24 @@
 // machine or on one that is only described.
 #include <fmt/format.h>
 
-#include "base/error.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/plan_options.h"
 #include "cli/plan_report.h"
-#include "cpu_kernels/registry.h"
-#include "format/gguf.h"
-#include "model/shape.h"
-#include "offload/machine/machine_json.h"
 #include "offload/plan/plan_json.h"
 #include "offload/plan/plan_svg.h"
-#include "offload/plan/planner.h"
 
 namespace hearth::cli {
 namespace {
 
-struct PlanOptions {
-  std::string model;
-  std::string machine;
-  std::string quant, dense;
-  std::string kv = "bf16";
-  std::string routing = "text";
-  int64_t context = 0, depth = -1, prompt = -1, answer = 512;
-  bool no_gpu = false;
+struct PlanCommand {
+  PlanOptions asked;
   std::string svg;
   bool json = false;
-  PlanRequest request;
 };
 
-bool is_released(const std::string& model) { return model == "flash" || model == "pro"; }
-
-TensorDir header_of(const PlanOptions& options) {
-  if (is_released(options.model)) {
-    const std::string quant = options.quant.empty() ? "mxfp4" : options.quant;
-    return released_header(options.model, quant, options.dense.empty() ? "fp8" : options.dense);
-  }
-  if (!options.quant.empty() || !options.dense.empty()) {
-    throw usage_error("a file has its formats already", "--quant, --dense",
-                      "Use them with flash or pro only");
-  }
-  return open_gguf(model_path(options.model));
-}
-
-Machine machine_of(const PlanOptions& options) { return read_machine(options.machine); }
-
-// Kernels decide how activations are stored; those of another machine may not run here, but their
-// tables tell.
-const Kernels& kernels_named(const std::string& isa) {
-  const Kernels* kernels = find_kernels(isa);
-  return kernels != nullptr ? *kernels : choose_kernels("");
-}
-
-Workload workload_of(const PlanOptions& options, const ModelConfig& config) {
-  Workload work = options.request.work;
-  work.context = choose_context(options.context, config);
-  work.depth = options.depth >= 0 ? options.depth : work.context;
-  work.prompt = options.prompt >= 0 ? options.prompt : work.depth;
-  work.answer = options.answer;
-  if (work.depth > work.context || work.prompt > work.context) {
-    throw usage_error(fmt::format("a context of {} tokens holds no depth of {} and prompt of {}",
-                                  work.context, work.depth, work.prompt),
-                      "--ctx, --depth, --prompt", "Choose a longer context");
-  }
-  return work;
-}
-
-void run_plan(const PlanOptions& options) {
-  const TensorDir dir = header_of(options);
-  const std::string source = options.model.empty() ? "demo" : options.model;
-  const ModelConfig config = read_config(dir, source);
-  const Machine machine = machine_of(options);
-  PlanRequest request = options.request;
-  request.work = workload_of(options, config);
-  request.kv = options.kv;
-  request.use_gpu = !options.no_gpu;
-  if (options.routing == "random") request.hits = HitCurve::of_random_picks();
-  const std::string isa = request.isa.empty() && !machine.cpu.isas.empty()
-                              ? machine.cpu.isas.front().name
-                              : request.isa;
-  ModelShape shape = shape_of(dir, config, kernels_named(isa), parse_kv(options.kv));
-  if (shape.name.empty()) shape.name = source;
+void run_plan(const PlanCommand& options) {
+  const auto [machine, shape, request] = plan_case(options.asked);
   Plan plan = make_plan(machine, shape, request);
   plan.upgrades = find_upgrades(machine, shape, request, plan);
   if (!options.svg.empty()) write_file(options.svg, plan_svg(plan));
@@ -91,52 +29,19 @@ void run_plan(const PlanOptions& options) {
 }  // namespace
 
 void add_plan(CLI::App& app) {
-  auto options = std::make_shared<PlanOptions>();
-  PlanRequest& request = options->request;
+  auto options = std::make_shared<PlanCommand>();
+  PlanOptions& asked = options->asked;
   CLI::App* command =
       app.add_subcommand("plan", "Where everything goes and how fast it will be, before loading");
-  command->add_option("MODEL", options->model,
+  command->add_option("MODEL", asked.model,
                       "GGUF file, or flash or pro as released; the demo model where absent");
   command->add_option(
-      "--machine", options->machine,
+      "--machine", asked.machine,
       "Profile of a machine (hearth profile); this one, measured now, where absent");
-  const auto tokens = CLI::Range(int64_t{0}, int64_t{1} << 30);
-  add_context_option(*command, options->context);
-  command->add_option("--depth", options->depth, "Tokens of context decoded at; the context's")
-      ->check(tokens);
-  command->add_option("--prompt", options->prompt, "Tokens of a request's prompt; the depth's")
-      ->check(tokens);
-  command
-      ->add_option("--answer", options->answer,
-                   "Tokens of a request's answer: more of them weigh decode more")
-      ->check(tokens)
-      ->capture_default_str();
-  command->add_option("--parallel", request.work.parallel, "Sessions at once")
+  add_plan_options(*command, asked);
+  command->add_option("--parallel", asked.request.work.parallel, "Sessions at once")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
-  command->add_option("--quant", options->quant,
-                      "Of flash and pro: format of the routed experts, or q2; mxfp4 where absent");
-  command->add_option("--dense", options->dense,
-                      "Of flash and pro: format of attention and shared experts; fp8 where absent");
-  add_kv_option(*command, options->kv);
-  command
-      ->add_option("--routing", options->routing,
-                   "Which picks a cache meets: of text, or random ones as synthetic models make")
-      ->check(CLI::IsMember({"text", "random"}))
-      ->capture_default_str();
-  command->add_option("--isa", request.isa, "Kernels to plan for; the profile's best where absent");
-  command->add_option("--threads", request.threads, "Compute threads; 0: one a physical core")
-      ->check(CLI::Range(0, 1024))
-      ->capture_default_str();
-  command
-      ->add_option("--chunk", request.chunk_tokens,
-                   "Prompt tokens taken at once; 0: the planner's choice")
-      ->check(CLI::Range(0, 65536))
-      ->capture_default_str();
-  command->add_flag("--no-gpu", options->no_gpu, "Plan without a GPU");
-  add_size_option(*command, "--ram-budget", request.ram_budget,
-                  "Memory for weights and caches: 64GiB");
-  add_size_option(*command, "--gpu-budget", request.gpu_budget, "VRAM for weights and caches");
   command->add_option("--svg", options->svg, "Write a picture of the placement there");
   command->add_flag("--json", options->json, "One JSON document on standard output");
   command->callback([options] { run_plan(*options); });

@@ -189,3 +189,103 @@ TEST_CASE("trace and simulate say what is wrong with what they are given") {
     CHECK_FALSE(std::filesystem::exists(out));
   }
 }
+
+TEST_CASE("simulate --machine decodes on a virtual clock, beside what the plan predicts") {
+  const std::string machine = test::profiles() / "zen4-2c-24g.json";
+  const std::vector<std::string> flash = {"simulate", "flash", "--machine", machine, "--tokens",
+                                          "60",       "--ctx", "4096",      "--json"};
+  const Ran ran = run_hearth(flash);
+  const json result = parsed(ran);
+  CHECK(run_hearth(flash).out == ran.out);
+  const double predicted = result["predict"]["decode_tok_s"];
+  CHECK(result["policy"]["name"] == "hearth");
+  CHECK(result["policy"]["decode_tok_s"].get<double>() / predicted ==
+        doctest::Approx(result["policy"]["of_predicted"].get<double>()));
+  CHECK(result["policy"]["of_predicted"].get<double>() > 0.3);
+  CHECK(result["policy"]["of_predicted"].get<double>() < 3);
+  CHECK(result["measured_tokens"] == 45);
+  REQUIRE(result["policies"].size() == 6);
+  for (const json& p : result["policies"]) {
+    const json& hits = p["hit_rate"];
+    CHECK(hits["vram"] == 0);
+    CHECK(hits["ram"] == hits["memory"]);
+    CHECK(p["disk_bytes_per_token"].get<double>() > 0);
+    double resources = 0;
+    for (const json& part : p["resources"]) resources += part.get<double>();
+    CHECK(resources == doctest::Approx(1));
+    CHECK(p["disk_wait_share"] == p["resources"]["disk"]);
+    CHECK(p["disk_share_of_profile"].get<double>() <= 1);
+  }
+  CHECK(policy(result, "optimal")["hit_rate"]["ram"] > policy(result, "lru")["hit_rate"]["ram"]);
+
+  std::vector<std::string> guessing = flash;
+  guessing.insert(guessing.end(), {"--prefetch", "0.9", "--stall", "20", "--policy", "lru"});
+  const json ahead = parsed(run_hearth(guessing));
+  CHECK(ahead["policy"] == policy(ahead, "lru"));
+  CHECK(ahead["prefetch"]["pays"].get<bool>() == (ahead["prefetch"]["gain"].get<double>() > 0));
+  CHECK(policy(ahead, "lru")["hit_rate"] == policy(result, "lru")["hit_rate"]);
+
+  // The demo model, along a trace of its own.
+  const test::TemporaryFolder folder;
+  const std::string trace = folder.path() / "a.trace", text = folder.path() / "text";
+  std::ofstream(text) << "In the beginning God created the heaven and the earth.";
+  CHECK(run_hearth({"trace", "-f", text, "--out", trace}).exit_code == 0);
+  const Ran demo =
+      run_hearth({"simulate", "--machine", machine, "--trace", trace, "--prefetch", "1"});
+  CHECK(demo.exit_code == 0);
+  for (const char* part : {"simulated", "predicted", "tok/s", "of it", "nothing is read",
+                           "prefetch", "optimal", "result hash"}) {
+    CAPTURE(part);
+    CHECK(contains(demo.out, part));
+  }
+  const Ran drawn = run_hearth({"simulate", "--machine", machine, "--routing", "random"});
+  CHECK(drawn.exit_code == 0);
+  const Ran other = run_hearth({"simulate", "pro", "--machine", machine, "--trace", trace});
+  CHECK(other.exit_code == 1);
+  CHECK(contains(other.err, "has 5 layers of 16 experts"));
+}
+
+TEST_CASE("simulate --machine says what is wrong with what it is given") {
+  const test::TemporaryFolder folder;
+  const std::string machine = test::profiles() / "zen4-2c-24g.json";
+  const std::string trace = folder.path() / "a.trace", text = folder.path() / "text";
+  std::ofstream(text) << "And God said";
+  CHECK(run_hearth({"trace", "-f", text, "--out", trace}).exit_code == 0);
+  struct Case {
+    std::vector<std::string> arguments;
+    int exit_code;
+    std::string expected;
+  };
+  for (const Case& c : {
+           Case{{"--ctx", "4096"}, 2, "--machine"},
+           Case{{"--prefetch", "0.5"}, 2, "--machine"},
+           Case{{"--machine", "nowhere.json"}, 1, "nowhere.json"},
+           Case{{"--machine", text}, 1, text},
+           Case{{"--machine", machine, "--held", "12"}, 2, "--held"},
+           Case{{"--machine", machine, "--block", "4"}, 2, "--block"},
+           Case{{"--machine", machine, "--svg", "x.svg"}, 2, "--svg"},
+           Case{{"--machine", machine, "--parallel", "2"}, 2, "--parallel"},
+           Case{{"--machine", machine, "--policy", "best"}, 2, "best"},
+           Case{{"--machine", machine, "--prefetch", "1.1"}, 2, "--prefetch"},
+           Case{{"--machine", machine, "--prefetch", "nan"}, 2, "--prefetch"},
+           Case{{"--machine", machine, "--stall", "-1"}, 2, "--stall"},
+           Case{{"--machine", machine, "--stall", "inf"}, 2, "--stall"},
+           Case{{"--machine", machine, "--warm-up", "100"}, 2, "--warm-up"},
+           Case{{"--machine", machine, "--quant", "q4_k"}, 2, "formats already"},
+           Case{{"--machine", machine, "--depth", "99999", "--ctx", "100"}, 2, "--depth"},
+           Case{{"--machine", machine, "--isa", "amx"}, 1, "no rates of the amx kernels"},
+           Case{{"--machine", machine, "--ram-budget", "1MiB"}, 1, "RAM lacks"},
+           Case{{"--machine", machine, "--trace", trace, "--policy", "popular"}, 2, "popular"},
+       }) {
+    std::vector<std::string> arguments = {"simulate"};
+    arguments.insert(arguments.end(), c.arguments.begin(), c.arguments.end());
+    std::string line;
+    for (const std::string& argument : arguments) line += argument + " ";
+    CAPTURE(line);
+    const Ran ran = run_hearth(arguments);
+    CAPTURE(ran.err);
+    CHECK(ran.exit_code == c.exit_code);
+    CHECK(ran.out.empty());
+    CHECK(contains(ran.err, c.expected));
+  }
+}

@@ -1,0 +1,109 @@
+#include "cli/plan_options.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "cli/common.h"
+#include "cpu_kernels/registry.h"
+#include "format/gguf.h"
+#include "model/shape.h"
+#include "offload/machine/machine_json.h"
+
+namespace hearth::cli {
+namespace {
+
+bool is_released(const std::string& model) { return model == "flash" || model == "pro"; }
+
+TensorDir header_of(const PlanOptions& options) {
+  if (is_released(options.model)) {
+    const std::string quant = options.quant.empty() ? "mxfp4" : options.quant;
+    return released_header(options.model, quant, options.dense.empty() ? "fp8" : options.dense);
+  }
+  if (!options.quant.empty() || !options.dense.empty()) {
+    throw usage_error("a file has its formats already", "--quant, --dense",
+                      "Use them with flash or pro only");
+  }
+  return open_gguf(model_path(options.model));
+}
+
+// Kernels decide how activations are stored; those of another machine may not run here, but their
+// tables tell.
+const Kernels& kernels_named(const std::string& isa) {
+  const Kernels* kernels = find_kernels(isa);
+  return kernels != nullptr ? *kernels : choose_kernels("");
+}
+
+Workload workload_of(const PlanOptions& options, const ModelConfig& config) {
+  Workload work = options.request.work;
+  work.context = choose_context(options.context, config);
+  work.depth = options.depth >= 0 ? options.depth : work.context;
+  work.prompt = options.prompt >= 0 ? options.prompt : work.depth;
+  work.answer = options.answer;
+  if (work.depth > work.context || work.prompt > work.context) {
+    throw usage_error(fmt::format("a context of {} tokens holds no depth of {} and prompt of {}",
+                                  work.context, work.depth, work.prompt),
+                      "--ctx, --depth, --prompt", "Choose a longer context");
+  }
+  return work;
+}
+
+}  // namespace
+
+PlanCase plan_case(const PlanOptions& options) {
+  const TensorDir dir = header_of(options);
+  const std::string source = options.model.empty() ? "demo" : options.model;
+  const ModelConfig config = read_config(dir, source);
+  PlanCase result;
+  result.machine = read_machine(options.machine);
+  PlanRequest& request = result.request;
+  request = options.request;
+  request.work = workload_of(options, config);
+  request.kv = options.kv;
+  request.use_gpu = !options.no_gpu;
+  if (options.routing == "random") request.hits = HitCurve::of_random_picks();
+  const std::vector<IsaRates>& isas = result.machine.cpu.isas;
+  const std::string isa = request.isa.empty() && !isas.empty() ? isas.front().name : request.isa;
+  result.shape = shape_of(dir, config, kernels_named(isa), parse_kv(options.kv));
+  if (result.shape.name.empty()) result.shape.name = source;
+  return result;
+}
+
+void add_plan_options(CLI::App& command, PlanOptions& options) {
+  PlanRequest& request = options.request;
+  const auto tokens = CLI::Range(int64_t{0}, int64_t{1} << 30);
+  add_context_option(command, options.context);
+  command.add_option("--depth", options.depth, "Tokens of context decoded at; the context's")
+      ->check(tokens);
+  command.add_option("--prompt", options.prompt, "Tokens of a request's prompt; the depth's")
+      ->check(tokens);
+  command
+      .add_option("--answer", options.answer,
+                  "Tokens of a request's answer: more of them weigh decode more")
+      ->check(tokens)
+      ->capture_default_str();
+  command.add_option("--quant", options.quant,
+                     "Of flash and pro: format of the routed experts, or q2; mxfp4 where absent");
+  command.add_option("--dense", options.dense,
+                     "Of flash and pro: format of attention and shared experts; fp8 where absent");
+  add_kv_option(command, options.kv);
+  command
+      .add_option("--routing", options.routing,
+                  "Which picks a cache meets: of text, or random ones as synthetic models make")
+      ->check(CLI::IsMember({"text", "random"}))
+      ->capture_default_str();
+  command.add_option("--isa", request.isa, "Kernels to plan for; the profile's best where absent");
+  command.add_option("--threads", request.threads, "Compute threads; 0: one a physical core")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command
+      .add_option("--chunk", request.chunk_tokens,
+                  "Prompt tokens taken at once; 0: the planner's choice")
+      ->check(CLI::Range(0, 65536))
+      ->capture_default_str();
+  command.add_flag("--no-gpu", options.no_gpu, "Plan without a GPU");
+  add_size_option(command, "--ram-budget", request.ram_budget,
+                  "Memory for weights and caches: 64GiB");
+  add_size_option(command, "--gpu-budget", request.gpu_budget, "VRAM for weights and caches");
+}
+
+}  // namespace hearth::cli
