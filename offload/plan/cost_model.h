@@ -81,7 +81,8 @@ class CostModel {
   // the GPU has none in VRAM.
   ExpertTimes expert_times(const LayerShape& layer, bool on_gpu, double in_vram, double elsewhere,
                            double tokens_each, bool prompt) const;
-  // Of a layer on the GPU that has experts elsewhere: what goes down, what comes back.
+  // The last two only with a GPU. Of a layer on it that has experts elsewhere: what goes down, what
+  // comes back.
   double sync_seconds() const { return 2 * gpu_->sync_us * 1e-6; }
   // To bring an expert into VRAM while the cores compute and another one goes back.
   double exchange_seconds(double bytes) const;

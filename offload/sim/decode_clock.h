@@ -10,7 +10,8 @@
 // its copy is there the host computes it. Of copies only so many wait; others are tried again at
 // the expert's next use. Experts of hash-routed layers are asked for when a token begins, guesses
 // of a predictor one layer ahead. What was guessed wrong is read and thrown away. Which experts lie
-// where never depends on time, so slower disks and stalls change times, not hits.
+// where never depends on time, so slower disks and stalls change times, not hits. All tokens are
+// decoded at the plan's depth; prompts are not followed.
 #pragma once
 
 #include <cstdint>

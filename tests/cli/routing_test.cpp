@@ -259,6 +259,7 @@ TEST_CASE("simulate --machine says what is wrong with what it is given") {
   for (const Case& c : {
            Case{{"--ctx", "4096"}, 2, "--machine"},
            Case{{"--prefetch", "0.5"}, 2, "--machine"},
+           Case{{"--machine", ""}, 2, "names no file"},
            Case{{"--machine", "nowhere.json"}, 1, "nowhere.json"},
            Case{{"--machine", text}, 1, text},
            Case{{"--machine", machine, "--held", "12"}, 2, "--held"},
