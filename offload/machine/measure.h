@@ -1,6 +1,7 @@
 // How fast the cores and the memory of this machine are: the rates of a profile.
 //
-// All figures are medians over passes in which the whole team works, its threads pinned.
+// Bandwidths are medians over passes in which the whole team works, its threads pinned; rates of
+// arithmetic are the best of them.
 #pragma once
 
 #include <cstdint>

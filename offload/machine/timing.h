@@ -1,4 +1,5 @@
-// Rates as they are typically: the median over passes, not the luckiest one.
+// Rates over passes. Bandwidths are taken as they are typically, by the median; arithmetic, which
+// other programs can only slow down, by the best.
 #pragma once
 
 #include <algorithm>
@@ -20,10 +21,10 @@ inline double median(std::vector<double> values) {
   return *middle;
 }
 
-// The median of work per second of the passes that fit into `budget` seconds, at least three.
-// `pass` does some work and returns how much.
+// Work per second of the passes that fit into `budget` seconds, at least three. `pass` does some
+// work and returns how much.
 template <typename F>
-double median_rate(double budget, F&& pass) {
+std::vector<double> rates_of_passes(double budget, F&& pass) {
   constexpr size_t kPassesMin = 3;
   std::vector<double> rates;
   for (double spent = 0; spent < budget || rates.size() < kPassesMin;) {
@@ -32,7 +33,18 @@ double median_rate(double budget, F&& pass) {
     rates.push_back(work / seconds);
     spent += seconds;
   }
-  return median(std::move(rates));
+  return rates;
+}
+
+template <typename F>
+double median_rate(double budget, F&& pass) {
+  return median(rates_of_passes(budget, pass));
+}
+
+template <typename F>
+double best_rate(double budget, F&& pass) {
+  const std::vector<double> rates = rates_of_passes(budget, pass);
+  return *std::max_element(rates.begin(), rates.end());
 }
 
 }  // namespace hearth

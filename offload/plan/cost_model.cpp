@@ -13,6 +13,9 @@ constexpr double kGpuMatmulShare = 0.60;
 // Loops over the cores in a layer on the CPU, kernels in one on the GPU.
 constexpr double kCpuLoops = 24;
 constexpr double kGpuKernels = 24;
+// What sampling reads and writes of a token of the vocabulary: its logit, then its candidate
+// thrice.
+constexpr double kSampledBytes = 40;
 // Prompts are long; the attention of this many of their chunks stands for all.
 constexpr int64_t kChunksSampled = 16;
 
@@ -150,7 +153,8 @@ void CostModel::add_dense(const Layers& layers, const Placement&, const Tokens& 
   const BoundSeconds products = cpu_.multiply(layer.dense, tokens.n);
   cost.add(Resource::kMemory, layers.count * products.memory);
   cost.add(Resource::kCores, layers.count * products.arithmetic);
-  if (tokens.neighbours) cost.add(Resource::kMemory, layers.count * cpu_.pass(passed));
+  const double cores = std::min(tokens.n, static_cast<double>(cpu_.threads()));  // a token a core
+  cost.add(Resource::kMemory, layers.count * cpu_.pass(passed) * cpu_.threads() / cores);
   cost.add(Resource::kWaiting, layers.count * cpu_.loops(kCpuLoops));
 }
 
@@ -269,6 +273,9 @@ void CostModel::add_experts(const Layers& layers, const Placement& placement, co
 }
 
 void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) const {
+  // One thread turns logits into candidates, weighs them and draws.
+  const double sampled = static_cast<double>(rows) * model_.vocab * kSampledBytes;
+  cost.add(Resource::kCores, cpu_.pass(sampled) * cpu_.threads());
   if (placement.uses_gpu()) {
     add_gpu(bytes_of(model_.head), matmul_flops(weights_of(model_.head), rows), 1, cost);
     cost.add(Resource::kWaiting, 2 * gpu_->sync_us * 1e-6);

@@ -1,11 +1,10 @@
 // How long a decode step and a prompt take, from bytes, arithmetic, links, disks and hit rates: a
 // pure function of machine, model and placement. No constant in it is fitted to a measured run.
 //
-// Decode. Layers follow each other. Of a layer the dense part comes first: on the CPU every matrix
-// takes the longer of being read and being computed, on the GPU likewise. Then its experts: those
-// in VRAM on the GPU, the others at the same time on the CPU or, where that is faster, sent over
-// the link; what lies on disk must arrive before. A layer on the GPU with experts elsewhere costs
-// two synchronisations.
+// Decode. Layers follow each other. Of a layer the dense part comes first: every matrix takes the
+// longer of being read and being computed. Then its experts: those in VRAM on the GPU, the others
+// at the same time on the CPU or, where that is faster, sent over the link; what lies on disk must
+// arrive before. A layer on the GPU with experts elsewhere costs two synchronisations.
 //
 // Prompts. A chunk touches most experts of a layer, so each is read once: from memory, over the
 // link or from disk, while the previous ones are computed.

@@ -9,6 +9,10 @@
 namespace hearth {
 namespace {
 
+// Up to so many tokens the kernels compute while they read; for more they unpack a tile of rows
+// first.
+constexpr double kStreamedTokens = 4;
+
 const IsaRates& choose_isa(const Machine& machine, const std::string& name) {
   for (const IsaRates& isa : machine.cpu.isas) {
     if ((name.empty() || isa.name == name) && !isa.formats.empty()) return isa;
@@ -58,7 +62,12 @@ BoundSeconds CpuRates::multiply(const std::vector<MatrixUse>& uses, double token
     const double arithmetic =
         static_cast<double>(use.weights) * seconds_a_weight(rates.matmul, tokens) / share_;
     const double reading = static_cast<double>(use.bytes) / (rates.stream_gb_s * 1e9);
-    (reading > arithmetic ? seconds.memory : seconds.arithmetic) += std::max(reading, arithmetic);
+    if (tokens > kStreamedTokens) {
+      seconds.memory += reading;
+      seconds.arithmetic += arithmetic;
+    } else {
+      (reading > arithmetic ? seconds.memory : seconds.arithmetic) += std::max(reading, arithmetic);
+    }
   }
   return seconds;
 }

@@ -27,8 +27,8 @@ class CpuRates {
   const std::string& isa() const { return isa_.name; }
   int32_t threads() const { return threads_; }
 
-  // Seconds to multiply these matrices with `tokens` tokens: they are read from memory once, and
-  // the slower of reading and arithmetic counts.
+  // Seconds to multiply these matrices with `tokens` tokens: they are read from memory once. With
+  // few tokens the slower of reading and arithmetic counts, with more the sum of both.
   BoundSeconds multiply(const std::vector<MatrixUse>& uses, double tokens) const;
   double attend(double flops) const;
   double read(double bytes) const;

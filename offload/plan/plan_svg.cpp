@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/svg.h"
+#include "base/units.h"
 
 namespace hearth {
 namespace {
@@ -20,10 +21,6 @@ constexpr const char* kNvmeColour = "#b9b9c3";
 constexpr const char* kKvColour = "#3f8fd2";
 constexpr const char* kScratchColour = "#d97ba0";
 constexpr const char* kFaint = "#666666";
-
-std::string gib(int64_t bytes) {
-  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
-}
 
 struct Part {
   const char* name;
@@ -97,14 +94,14 @@ class Picture {
           Part{"routed experts", expert_part, colour}, Part{"KV cache", tier.kv, kKvColour},
           Part{"scratch", tier.scratch, kScratchColour}}) {
       if (part.bytes <= 0) continue;
-      svg_.rect(
-          x, y, width(part.bytes), kTierHeight,
-          {.fill = part.colour, .tooltip = fmt::format("{}: {}", part.name, gib(part.bytes))});
+      svg_.rect(x, y, width(part.bytes), kTierHeight,
+                {.fill = part.colour,
+                 .tooltip = fmt::format("{}: {}", part.name, binary_size(part.bytes))});
       x += width(part.bytes);
     }
-    const std::string budget = &tier == &plan_.nvme ? "" : " of " + gib(tier.budget);
+    const std::string budget = &tier == &plan_.nvme ? "" : " of " + binary_size(tier.budget);
     svg_.text(kTierLeft, y + kTierHeight + 15,
-              fmt::format("{}{}, {} experts", gib(tier.used), budget, tier.experts),
+              fmt::format("{}{}, {} experts", binary_size(tier.used), budget, tier.experts),
               {.size = 12, .fill = kFaint});
   }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "offload/plan/memory_map.h"
 
 namespace hearth {
@@ -136,18 +137,14 @@ class Search {
   bool found_ = false;
 };
 
-std::string gib(int64_t bytes) {
-  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
-}
-
 void explain_problems(const Candidate& found, bool has_disk, Plan& plan) {
   const auto tier = [&](const char* name, const char* option, const TierPlan& t) {
     if (t.used <= t.budget) return;
     plan.problems.push_back(fmt::format(
         "{} lacks {} ({} bytes): {} of weights, {} of KV cache and {} of scratch don't fit {}. "
         "A smaller context (--ctx), fewer sessions (--parallel) or a larger {} would help",
-        name, gib(t.used - t.budget), t.used - t.budget, gib(t.weights), gib(t.kv), gib(t.scratch),
-        gib(t.budget), option));
+        name, binary_size(t.used - t.budget), t.used - t.budget, binary_size(t.weights),
+        binary_size(t.kv), binary_size(t.scratch), binary_size(t.budget), option));
   };
   tier("VRAM", "--gpu-budget", plan.vram);
   tier("RAM", "--ram-budget", plan.ram);
@@ -155,7 +152,7 @@ void explain_problems(const Candidate& found, bool has_disk, Plan& plan) {
     plan.problems.push_back(fmt::format(
         "{} of routed experts ({} bytes) have no place in memory, and the profile knows no disk. "
         "Measure one: hearth profile --disk FOLDER",
-        gib(plan.nvme.used), plan.nvme.used));
+        binary_size(plan.nvme.used), plan.nvme.used));
   }
 }
 
@@ -174,7 +171,8 @@ void explain(const CpuRates& cpu, const ModelShape& model, Plan& plan) {
                     at.vram_experts, model.expert_count(), 100 * plan.predict.vram_hit_rate));
   }
   if (at.nvme_experts == 0) {
-    say(fmt::format("the other {} routed experts fit in RAM; no disk is read", at.ram_experts));
+    say(fmt::format("{} {} routed experts fit in RAM; no disk is read",
+                    at.vram_experts > 0 ? "the other" : "all", at.ram_experts));
   } else {
     say(
         fmt::format("{} routed experts fit in RAM, {} stay on disk: memory serves about {:.0f} % "
@@ -184,7 +182,7 @@ void explain(const CpuRates& cpu, const ModelShape& model, Plan& plan) {
   say(
       fmt::format("prompts are read {} tokens at a time: the longer, the fewer times the experts "
                   "are read, but {} of scratch are taken for it",
-                  at.chunk_tokens, gib(plan.scratch_bytes)));
+                  at.chunk_tokens, binary_size(plan.scratch_bytes)));
   for (const std::string& format : CpuRates::unknown_formats(cpu.rates(), model)) {
     say(fmt::format("the profile has no rate for {} weights on the CPU; its slowest stands in",
                     format));

@@ -4,10 +4,12 @@
 
 #include "base/error.h"
 #include "cli/common.h"
+#include "cli/profiler.h"
 #include "cpu_kernels/registry.h"
 #include "format/gguf.h"
 #include "model/shape.h"
 #include "offload/machine/machine_json.h"
+#include "offload/machine/memory.h"
 
 namespace hearth::cli {
 namespace {
@@ -33,6 +35,20 @@ const Kernels& kernels_named(const std::string& isa) {
   return kernels != nullptr ? *kernels : choose_kernels("");
 }
 
+// The profile named, or this machine, measured and with the memory that is free.
+Machine machine_of(const PlanOptions& options, PlanRequest& request) {
+  if (!options.machine.empty()) return read_machine(options.machine);
+  fmt::print(stderr,
+             "Measuring this machine; hearth profile --out FILE keeps the result for --machine\n");
+  const MeasuredMachine measured = measure_this_machine({.quick = true, .disk = "", .threads = 0});
+  for (const std::string& note : measured.notes) fmt::print(stderr, "{}\n", note);
+  if (!request.ram_budget) {
+    const int64_t available = available_memory_bytes();
+    request.ram_budget = available - memory_reserve_bytes(available);
+  }
+  return measured.machine;
+}
+
 Workload workload_of(const PlanOptions& options, const ModelConfig& config) {
   Workload work = options.request.work;
   work.context = choose_context(options.context, config);
@@ -54,9 +70,9 @@ PlanCase plan_case(const PlanOptions& options) {
   const std::string source = options.model.empty() ? "demo" : options.model;
   const ModelConfig config = read_config(dir, source);
   PlanCase result;
-  result.machine = read_machine(options.machine);
   PlanRequest& request = result.request;
   request = options.request;
+  result.machine = machine_of(options, request);
   request.work = workload_of(options, config);
   request.kv = options.kv;
   request.use_gpu = !options.no_gpu;

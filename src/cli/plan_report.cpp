@@ -4,14 +4,11 @@
 
 #include <vector>
 
+#include "base/units.h"
 #include "cli/common.h"
 
 namespace hearth::cli {
 namespace {
-
-std::string gib(int64_t bytes) {
-  return fmt::format("{:.2f} GiB", static_cast<double>(bytes) / (int64_t{1} << 30));
-}
 
 std::string rate(double tok_s) {
   return fmt::format("{:.{}f}", tok_s, tok_s < 10 ? 2 : tok_s < 100 ? 1 : 0);
@@ -26,15 +23,15 @@ std::string contents(const Plan& plan, const TierPlan& tier, bool is_vram) {
     parts.push_back(fmt::format("{} of {} layers but their experts", dense_layers, layers));
   }
   if (tier.experts > 0) parts.push_back(fmt::format("{} experts", tier.experts));
-  if (tier.kv > 0) parts.push_back(fmt::format("{} of KV cache", gib(tier.kv)));
-  if (tier.scratch > 0) parts.push_back(fmt::format("{} of scratch", gib(tier.scratch)));
+  if (tier.kv > 0) parts.push_back(fmt::format("{} of KV cache", binary_size(tier.kv)));
+  if (tier.scratch > 0) parts.push_back(fmt::format("{} of scratch", binary_size(tier.scratch)));
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
 void add_tier(std::string& text, const char* name, const Plan& plan, const TierPlan& tier) {
   if (tier.used == 0) return;
-  const std::string budget = &tier == &plan.nvme ? "" : "of " + gib(tier.budget);
-  text += fmt::format("  {:<5}{:>12} {:<16}  {}\n", name, gib(tier.used), budget,
+  const std::string budget = &tier == &plan.nvme ? "" : "of " + binary_size(tier.budget);
+  text += fmt::format("  {:<5}{:>12} {:<16}  {}\n", name, binary_size(tier.used), budget,
                       contents(plan, tier, &tier == &plan.vram));
 }
 

@@ -1,157 +1,27 @@
 // `hearth profile`: what this machine has and how fast that is, for the planner and for people.
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
-
-#include "base/error.h"
 #include "cli/commands.h"
+#include "cli/common.h"
 #include "cli/profile_text.h"
-#include "cli/progress.h"
-#include "cpu_kernels/registry.h"
-#include "offload/io/disk_probe.h"
-#include "offload/machine/describe.h"
+#include "cli/profiler.h"
 #include "offload/machine/machine_json.h"
-#include "offload/machine/machine_rates.h"
-#include "offload/machine/measure.h"
-#include "offload/machine/team.h"
 
 namespace hearth::cli {
 namespace {
 
 struct ProfileOptions {
-  bool quick = false;
-  std::string disk;
+  ProfilerOptions profiler;
   std::string out;
   bool json = false;
-  int threads = 0;
-};
-
-// Before the long work, so that it isn't done in vain.
-void check_writable(const std::string& out) {
-  const std::filesystem::path path(out);
-  std::error_code error;
-  const bool exists = std::filesystem::exists(path, error);
-  const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
-  const std::filesystem::path& asked = exists ? path : folder;
-  if (std::filesystem::is_directory(path, error) || ::access(asked.c_str(), W_OK) != 0) {
-    throw Error("can't be written", out, "Name a file in a folder that may be written to");
-  }
-}
-
-void write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary | std::ios::trunc);
-  file << text << std::flush;
-  if (!file) throw Error("can't be written", path, "Check the disk's free space");
-}
-
-// All nodes as one, for a team that isn't spread over them.
-void merge_nodes(Machine& machine) {
-  MemoryNode all;
-  all.memory_bytes = machine.memory_bytes();
-  for (const MemoryNode& node : machine.nodes) all.cores += node.cores;
-  machine.nodes = {all};
-  for (PciDevice& device : machine.pci) device.node = 0;
-}
-
-// Tables worth a profile: the plain loops only where nothing else runs.
-std::span<const Kernels* const> measured_kernels() {
-  const auto usable = usable_kernels();
-  return usable.size() > 1 ? usable.first(usable.size() - 1) : usable;
-}
-
-class Profiler {
- public:
-  explicit Profiler(const ProfileOptions& options)
-      : options_(options),
-        topology_(Topology::of_this_machine()),
-        workers_(make_team(choose_threads(options.threads), topology_)) {}
-
-  Machine measure() {
-    Machine machine = describe_machine();
-    if (std::ssize(machine.nodes) != workers_.nodes()) {
-      merge_nodes(machine);
-      note(fmt::format("{} threads aren't spread over the memory nodes: these count as one",
-                       workers_.threads()));
-    }
-    machine.cpu.team = workers_.threads();
-    if (!options_.disk.empty()) measure_disk(machine);
-    measure_cores(machine);
-    report_gpus(machine);
-    bar_.clear();
-    round_rates(machine);
-    return machine;
-  }
-
-  const std::vector<std::string>& notes() const { return notes_; }
-
- private:
-  void note(const std::string& text) { notes_.push_back(text); }
-  void show(int64_t done, int64_t total) { bar_.show(done, total); }
-
-  void measure_disk(Machine& machine) {
-    Disk disk = describe_disk(options_.disk, topology_);
-    if (workers_.nodes() == 1) disk.node = 0;
-    const DiskProbeOptions probe = options_.quick ? quick_disk_probe() : full_disk_probe();
-    const DiskProbeResult result =
-        probe_disk(options_.disk, probe, [&](int done, int total) { show(done, 2 * total); });
-    disk.rates = result.rates;
-    note(fmt::format("{}: read from a scratch file of {} MiB, which is gone again", options_.disk,
-                     result.file_bytes >> 20));
-    for (const std::string& text : result.notes) note(options_.disk + ": " + text);
-    machine.disks.push_back(std::move(disk));
-  }
-
-  // Several rounds, and the median of each figure: what else the machine does for some seconds then
-  // spoils one round only. The first half of the bar is the disk's, where one is measured.
-  void measure_cores(Machine& machine) {
-    const int rounds = options_.quick ? 1 : 3;
-    const auto tables = measured_kernels();
-    const auto steps_a_round =
-        std::ssize(measured_formats()) * (options_.quick ? 1 : std::ssize(tables));
-    const int64_t first = options_.disk.empty() ? 0 : rounds * steps_a_round;
-    int64_t step = first;
-    const auto on_step = [&] { show(++step, first + rounds * steps_a_round + 1); };
-    const ProbeMemory memory(workers_, topology_, ProbeMemory::default_bytes(workers_.nodes()));
-    std::vector<Machine> measured;
-    for (int round = 0; round < rounds; ++round) {
-      Machine& rates = measured.emplace_back(machine);
-      measure_memory(*tables.front(), workers_, memory, {}, rates);
-      rates.cpu.loop_us = measure_loop_us(workers_);
-      for (const Kernels* kernels : tables) {
-        const bool is_brief = options_.quick && kernels != tables.front();
-        const auto formats = is_brief ? measured_formats().first(0) : measured_formats();
-        rates.cpu.isas.push_back(measure_isa(*kernels, workers_, memory, formats, {}, on_step));
-      }
-    }
-    machine = median_of(measured);
-  }
-
-  void report_gpus(const Machine& machine) {
-    for (const PciDevice& device : machine.pci) {
-      if (device.kind != "gpu") continue;
-      note(
-          fmt::format("GPU {} at {}: this build can't measure GPUs, so the profile has it as a PCI "
-                      "device only",
-                      device.name, device.address));
-    }
-  }
-
-  const ProfileOptions& options_;
-  const Topology& topology_;
-  const Workers workers_;
-  ProgressBar bar_{"Measuring"};
-  std::vector<std::string> notes_;
 };
 
 void profile(const ProfileOptions& options) {
   if (!options.out.empty()) check_writable(options.out);
-  Profiler profiler(options);
-  const Machine machine = profiler.measure();
+  const auto [machine, notes] = measure_this_machine(options.profiler);
   const std::string text = write_machine(machine);
   parse_machine(text, "the measured profile");  // what others would refuse is no result
-  for (const std::string& note : profiler.notes()) fmt::print(stderr, "{}\n", note);
+  for (const std::string& note : notes) fmt::print(stderr, "{}\n", note);
   if (!options.out.empty()) write_file(options.out, text);
   fmt::print("{}", options.json ? text : profile_text(machine));
 }
@@ -162,12 +32,15 @@ void add_profile(CLI::App& app) {
   auto options = std::make_shared<ProfileOptions>();
   CLI::App* command = app.add_subcommand(
       "profile", "Measure this machine: memory, cores and a disk; within a minute");
-  command->add_flag("--quick", options->quick, "Fewer and shorter measurements; within 10 s");
-  command->add_option("--disk", options->disk,
+  command->add_flag("--quick", options->profiler.quick,
+                    "Fewer and shorter measurements; within 10 s");
+  command->add_option("--disk", options->profiler.disk,
                       "Also measure the disk of this folder, with a scratch file of at most 2 GiB");
   command->add_option("--out", options->out, "Write the profile, a JSON file, there");
   command->add_flag("--json", options->json, "One JSON document on standard output");
-  command->add_option("--threads", options->threads, "Compute threads; 0: one a physical core")
+  command
+      ->add_option("--threads", options->profiler.threads,
+                   "Compute threads; 0: one a physical core")
       ->capture_default_str();
   command->callback([options] { profile(*options); });
 }

@@ -7,6 +7,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/tensor_type.h"
+#include "base/units.h"
 #include "base/workers.h"
 
 using namespace hearth;
@@ -69,4 +70,10 @@ TEST_CASE("a buffer is zeroed, movable and refuses the impossible") {
   other.data()[9999] = 1;
   CHECK(other.bytes() == 10000);
   CHECK_THROWS_AS(Buffer(size_t{1} << 62), Error);
+}
+
+TEST_CASE("sizes are read in the unit that fits them") {
+  CHECK(binary_size(340) == "340 bytes");
+  CHECK(binary_size(int64_t{512} << 20) == "512.0 MiB");
+  CHECK(binary_size(33607909376) == "31.30 GiB");
 }

@@ -50,7 +50,7 @@ TEST_CASE("profile refuses what it can't do, before it measures") {
       {{"model.gguf"}, 2, "model.gguf"},
       {{"--out"}, 2, "--out"},
       {{"--out", folder.path() / "no" / "where.json"}, 1, "where.json"},
-      {{"--out", folder.path()}, 1, "can't be written"},
+      {{"--out", folder.path()}, 1, "cannot be written"},
       {{"--disk", folder.path() / "none"}, 1, "none"},
       {{"--disk", file}, 1, "is no folder"},
   };

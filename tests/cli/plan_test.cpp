@@ -1,0 +1,115 @@
+// `hearth plan`, and engines that follow what it wrote, as a person runs them.
+#include <doctest/doctest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "program.h"
+#include "support.h"
+
+using namespace hearth;
+using test::Ran;
+using test::run_hearth;
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+std::string profile(const std::string& name) {
+  return (test::models("").parent_path().parent_path() / "profiles" / name).string();
+}
+
+Json plan_json(std::vector<std::string> arguments) {
+  arguments.insert(arguments.begin(), "plan");
+  arguments.push_back("--json");
+  const Ran ran = run_hearth(arguments);
+  CAPTURE(ran.err);
+  REQUIRE(ran.exit_code == 0);
+  return Json::parse(ran.out);
+}
+
+}  // namespace
+
+TEST_CASE(
+    "Flash and Pro on reference workstations: everything has a place, and a speed below the "
+    "physical ceiling") {
+  struct Case {
+    const char* model;
+    const char* machine;
+    const char* quant;
+    double ceiling_tok_s;  // bytes over bandwidths at the hit rates assumed
+  };
+  for (const Case& c : {Case{"flash", "rtx5090-2ch-256g.json", "mxfp4", 60},
+                        Case{"flash", "rtx5090-2ch-256g.json", "q2", 130},
+                        Case{"flash", "rtx5090-8ch-256g.json", "mxfp4", 119},
+                        Case{"pro", "rtx5090-2ch-256g.json", "mxfp4", 7.3},
+                        Case{"pro", "rtx5090-8ch-256g.json", "q2", 33}}) {
+    CAPTURE(c.model);
+    CAPTURE(c.machine);
+    CAPTURE(c.quant);
+    const Json plan = plan_json(
+        {c.model, "--machine", profile(c.machine), "--quant", c.quant, "--ctx", "131072"});
+    CHECK(plan["fits"] == true);
+    CHECK(plan["tiers"]["vram"]["used"].get<int64_t>() <= int64_t{33607909376});  // 31.3 GiB
+    const auto weights = [&](const char* tier) {
+      return plan["tiers"][tier]["weights"].get<int64_t>();
+    };
+    CHECK(weights("vram") + weights("ram") + weights("nvme") ==
+          plan["bytes"]["weights"].get<int64_t>());
+    CHECK(plan["predict"]["decode_tok_s"].get<double>() < c.ceiling_tok_s);
+    CHECK(plan["predict"]["decode_tok_s"].get<double>() > 0.3 * c.ceiling_tok_s);
+  }
+}
+
+TEST_CASE(
+    "a million tokens of Flash: planned on 32 GB of VRAM, refused in words on little memory") {
+  const Json plan =
+      plan_json({"flash", "--machine", profile("rtx5090-2ch-256g.json"), "--ctx", "1048576"});
+  CHECK(plan["fits"] == true);
+  const Ran small = run_hearth({"plan", "flash", "--machine", profile("rtx5090-2ch-256g.json"),
+                                "--ctx", "1048576", "--no-gpu", "--ram-budget", "8GiB"});
+  CHECK(small.exit_code == 0);
+  CHECK(small.out.find("It does not fit") != std::string::npos);
+  CHECK(small.out.find("RAM lacks") != std::string::npos);
+  CHECK(small.out.find("of KV cache") != std::string::npos);
+}
+
+TEST_CASE("the table tells places, speed, reasons, what would help, and the hash") {
+  const test::TemporaryFolder folder;
+  const std::string picture = folder.path() / "plan.svg";
+  const Ran ran = run_hearth({"plan", "flash", "--machine", profile("rtx5090-2ch-96g.json"),
+                              "--ctx", "131072", "--svg", picture});
+  CHECK(ran.exit_code == 0);
+  CHECK(ran.err.empty());
+  for (const char* part : {"VRAM", "RAM", "NVMe", "tok/s", "bound by", "Why", "What would help",
+                           "+16 GiB VRAM", "plan 0x"}) {
+    CAPTURE(part);
+    CHECK(ran.out.find(part) != std::string::npos);
+  }
+  const std::string svg = test::read_text(picture);
+  CHECK(svg.starts_with("<"));
+  CHECK(svg.find("experts in VRAM") != std::string::npos);
+  CHECK(svg.find("layer 42") != std::string::npos);
+}
+
+TEST_CASE("run follows a plan that was written, and says which") {
+  const test::TemporaryFolder folder;
+  const std::string file = folder.path() / "plan.json";
+  const Json plan = plan_json({"--machine", profile("zen4-2c-24g.json"), "--ctx", "600", "--isa",
+                               "avx2", "--threads", "1", "--chunk", "32"});
+  std::ofstream(file) << plan.dump();
+  const std::vector<std::string> run = {
+      "run",    "-p", "Recite Psalms 23:1.", "--temp", "0", "-n", "4", "--isa", "avx2",
+      "--plan", file};
+  const Ran ran = run_hearth(run);
+  CHECK(ran.exit_code == 0);
+  CHECK(ran.err.find(plan["hash"].get<std::string>()) != std::string::npos);
+  CHECK(ran.err.find("32 tokens of a prompt at a time") != std::string::npos);
+
+  Json changed = plan;
+  changed["layers"][0]["ram"] = 0;
+  std::ofstream(file, std::ios::trunc) << changed.dump();
+  const Ran refused = run_hearth(run);
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.err.find("its hash isn't that of its content") != std::string::npos);
+}
