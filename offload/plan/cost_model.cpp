@@ -183,6 +183,21 @@ void CostModel::add_attention(const Layers& layers, const Placement& placement,
   }
 }
 
+HeldShares held_shares(const ModelShape& model, const Placement& placement) {
+  const auto all = static_cast<double>(model.expert_count());
+  const double reachable = static_cast<double>(model.experts) * placement.gpu_layers;
+  const auto vram = static_cast<double>(placement.vram_experts);
+  const auto ram = static_cast<double>(placement.ram_experts);
+  HeldShares held;
+  held.vram = reachable > 0 ? vram / reachable : 0;
+  held.gpu_layers = held.cpu_layers = (vram + ram) / all;
+  if (held.vram > held.gpu_layers) {  // more than an even share: RAM is left to the other layers
+    held.gpu_layers = held.vram;
+    held.cpu_layers = ram / (all - reachable);
+  }
+  return held;
+}
+
 ExpertTimes CostModel::expert_times(const LayerShape& layer, bool on_gpu, double in_vram,
                                     double elsewhere, double tokens_each, bool prompt) const {
   ExpertTimes times;
@@ -245,12 +260,9 @@ void CostModel::add_experts(const Layers& layers, const Placement& placement, co
            : outlook == Outlook::kHigh ? rate.high
                                        : rate.likely;
   };
-  const double all = static_cast<double>(model_.expert_count());
-  const double gpu_all = experts * std::max(placement.gpu_layers, 1);
-  const double in_vram =
-      layers.on_gpu ? served(static_cast<double>(placement.vram_experts) / gpu_all) : 0;
-  const double held = static_cast<double>(placement.vram_experts + placement.ram_experts) / all;
-  const double in_memory = std::max(served(held), in_vram);
+  const HeldShares held = held_shares(model_, placement);
+  const double in_vram = layers.on_gpu ? served(held.vram) : 0;
+  const double in_memory = served(layers.on_gpu ? held.gpu_layers : held.cpu_layers);
 
   const double hits = touched * in_vram, misses = touched - hits;
   const double from_disk = touched * (1 - in_memory);

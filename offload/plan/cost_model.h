@@ -53,6 +53,14 @@ struct ExpertTimes {
   double beside_copies = 0;  // seconds of the others, all on the cores, while copies use the link
 };
 
+// Shares of a layer's experts that a placement holds.
+struct HeldShares {
+  double vram = 0;        // in VRAM, of a layer on the GPU
+  double gpu_layers = 0;  // in VRAM or RAM, of a layer on the GPU
+  double cpu_layers = 0;  // the same of another layer
+};
+HeldShares held_shares(const ModelShape& model, const Placement& placement);
+
 // Which side of the range of hit rates is assumed.
 enum class Outlook { kLow, kLikely, kHigh };
 

@@ -76,8 +76,6 @@ double CpuRates::attend(double flops) const {
   return flops / (isa_.attention_gflop_s * 1e9 * share_);
 }
 
-double CpuRates::read(double bytes) const { return bytes / (machine_.read_gb_s * 1e9); }
-
 double CpuRates::pass(double bytes) const {
   double copy = 0;
   for (const MemoryNode& node : machine_.nodes) copy += node.copy_gb_s;

@@ -31,7 +31,6 @@ class CpuRates {
   // few tokens the slower of reading and arithmetic counts, with more the sum of both.
   BoundSeconds multiply(const std::vector<MatrixUse>& uses, double tokens) const;
   double attend(double flops) const;
-  double read(double bytes) const;
   // Values that pass through the cores between products: read and written.
   double pass(double bytes) const;
   double loops(double count) const { return count * machine_.cpu.loop_us * 1e-6; }

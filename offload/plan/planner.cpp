@@ -204,11 +204,11 @@ Prediction predict(const CostModel& costs, const ModelShape& model, const PlanRe
     result.prefill = costs.prompt(placement, work);
     result.prefill_tok_s = static_cast<double>(work.prompt) / result.prefill.total();
   }
-  const auto all = static_cast<double>(model.expert_count());
-  result.vram_hit_rate = request.hits.at(static_cast<double>(placement.vram_experts) / all).likely;
-  result.memory_hit_rate =
-      request.hits.at(static_cast<double>(placement.vram_experts + placement.ram_experts) / all)
-          .likely;
+  const HeldShares held = held_shares(model, placement);
+  const double on_gpu = placement.gpu_layers / static_cast<double>(model.layers.size());
+  result.vram_hit_rate = on_gpu * request.hits.at(held.vram).likely;
+  result.memory_hit_rate = on_gpu * request.hits.at(held.gpu_layers).likely +
+                           (1 - on_gpu) * request.hits.at(held.cpu_layers).likely;
   return result;
 }
 

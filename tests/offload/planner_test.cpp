@@ -259,6 +259,26 @@ TEST_CASE("experts are spread evenly, over the layers on the GPU first") {
   CHECK(layers[3].vram_experts >= 5);
 }
 
+TEST_CASE("experts in VRAM are held by the layers on the GPU alone") {
+  const ModelShape model = small_model(4, 16);
+  Placement at;
+  at.gpu_layers = 1;
+  at.vram_experts = 16;
+  at.ram_experts = 24;
+  at.nvme_experts = 24;
+  const HeldShares concentrated = held_shares(model, at);
+  CHECK(concentrated.vram == doctest::Approx(1));
+  CHECK(concentrated.gpu_layers == doctest::Approx(1));
+  CHECK(concentrated.cpu_layers == doctest::Approx(0.5));  // 24 of the other 48
+  at.gpu_layers = 4;
+  const HeldShares even = held_shares(model, at);
+  CHECK(even.vram == doctest::Approx(0.25));
+  CHECK(even.gpu_layers == doctest::Approx(40.0 / 64));
+  at = {.ram_experts = 32, .nvme_experts = 32};
+  CHECK(held_shares(model, at).vram == 0);
+  CHECK(held_shares(model, at).cpu_layers == doctest::Approx(0.5));
+}
+
 TEST_CASE("the hash is of decisions, not of predictions") {
   Machine machine = small_machine();
   const ModelShape model = small_model();
