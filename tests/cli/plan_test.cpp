@@ -92,6 +92,27 @@ TEST_CASE("the table tells places, speed, reasons, what would help, and the hash
   CHECK(svg.find("layer 42") != std::string::npos);
 }
 
+TEST_CASE("a recorded trace sets the hit rates, one of another model is refused") {
+  const test::TemporaryFolder folder;
+  const std::string text = folder.path() / "text.txt", trace = folder.path() / "text.trace";
+  std::ofstream(text) << test::read_text(test::data("demo/demo.txt"));
+  REQUIRE(run_hearth({"trace", "-f", text, "--out", trace}).exit_code == 0);
+  // Half of the experts on disk, so that hit rates matter.
+  const std::vector<std::string> plan = {"--machine",    profile("server-12ch-384g.json"),
+                                         "--ctx",        "256",
+                                         "--chunk",      "32",
+                                         "--ram-budget", "12MiB"};
+  std::vector<std::string> traced = plan;
+  traced.insert(traced.end(), {"--trace", trace});
+  const Json without = plan_json(plan), with = plan_json(traced);
+  REQUIRE(without["tiers"]["nvme"]["experts"].get<int64_t>() > 0);
+  CHECK(with["predict"]["memory_hit_rate"] != without["predict"]["memory_hit_rate"]);
+  const Ran other = run_hearth(
+      {"plan", "flash", "--machine", profile("server-12ch-384g.json"), "--trace", trace});
+  CHECK(other.exit_code == 1);
+  CHECK(other.err.find("the model has 43 of 256") != std::string::npos);
+}
+
 TEST_CASE("run follows a plan that was written, and says which") {
   const test::TemporaryFolder folder;
   const std::string file = folder.path() / "plan.json";
