@@ -135,8 +135,7 @@ void CostModel::add_gpu(double bytes, double flops, double times, Cost& cost) co
            times * std::max(reading, computing));
 }
 
-void CostModel::add_dense(const Layers& layers, const Placement&, const Tokens& tokens,
-                          Cost& cost) const {
+void CostModel::add_dense(const Layers& layers, const Tokens& tokens, Cost& cost) const {
   const LayerShape& layer = *layers.shape;
   // Streams are mixed before and after each of two sub-layers; queries and outputs are normed,
   // rotated and rounded.
@@ -290,7 +289,7 @@ void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) c
   cost.add(Resource::kCores, cpu_.pass(sampled) * cpu_.threads());
   if (placement.uses_gpu()) {
     add_gpu(bytes_of(model_.head), matmul_flops(weights_of(model_.head), rows), 1, cost);
-    cost.add(Resource::kWaiting, 2 * gpu_->sync_us * 1e-6);
+    cost.add(Resource::kWaiting, sync_seconds());
     return;
   }
   const BoundSeconds products = cpu_.multiply(model_.head, rows);
@@ -302,7 +301,7 @@ Cost CostModel::layer_step(const Placement& placement, const Workload& work, int
   Cost cost;
   const Layers one = {&model_.layers[layer], 1, placement.on_gpu(layer, model_.layers.size())};
   const Tokens tokens = one_each(work);
-  add_dense(one, placement, tokens, cost);
+  add_dense(one, tokens, cost);
   add_attention(one, placement, tokens, cost);
   return cost;
 }
@@ -318,7 +317,7 @@ Cost CostModel::decode_step(const Placement& placement, const Workload& work,
   Cost cost;
   const Tokens tokens = one_each(work);
   for (const Layers& layers : layers_of(placement)) {
-    add_dense(layers, placement, tokens, cost);
+    add_dense(layers, tokens, cost);
     add_attention(layers, placement, tokens, cost);
     add_experts(layers, placement, tokens, outlook, cost);
   }
@@ -331,7 +330,7 @@ void CostModel::add_chunk(const Placement& placement, int64_t position, int64_t 
   Cost chunk;
   const Tokens rows{static_cast<double>(tokens), static_cast<double>(position), true};
   for (const Layers& layers : layers_of(placement)) {
-    add_dense(layers, placement, rows, chunk);
+    add_dense(layers, rows, chunk);
     add_attention(layers, placement, rows, chunk);
     add_experts(layers, placement, rows, Outlook::kLikely, chunk);
   }

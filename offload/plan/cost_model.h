@@ -100,8 +100,7 @@ class CostModel {
   struct Tokens;
   static Tokens one_each(const Workload& work);  // one token of every session
   std::vector<Layers> layers_of(const Placement& placement) const;
-  void add_dense(const Layers& layers, const Placement& placement, const Tokens& tokens,
-                 Cost& cost) const;
+  void add_dense(const Layers& layers, const Tokens& tokens, Cost& cost) const;
   void add_attention(const Layers& layers, const Placement& placement, const Tokens& tokens,
                      Cost& cost) const;
   void add_experts(const Layers& layers, const Placement& placement, const Tokens& tokens,

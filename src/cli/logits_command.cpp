@@ -42,7 +42,8 @@ void write_logits(const LogitsOptions& options) {
   ResultHash hash;
   ProgressBar bar("Computing");
   const std::span<const int32_t> all = tokens;
-  const auto chunk = static_cast<size_t>(engine->chunk_tokens());
+  // A plan may have longer chunks than there is room for logits.
+  const auto chunk = static_cast<size_t>(std::min(engine->chunk_tokens(), engine->logit_rows()));
   for (size_t at = 0; at < tokens.size(); at += chunk) {
     const Feed feed{session.get(), all.subspan(at, std::min(chunk, tokens.size() - at))};
     const std::span<const float> logits = engine->step({&feed, 1}, LogitRows::kAll);

@@ -34,7 +34,9 @@ double score_window(Engine& engine, Session& session, std::span<const int32_t> w
   session.clear();
   double sum = 0;
   for (size_t at = 0; at < window.size();) {
-    const size_t n = std::min<size_t>(engine.chunk_tokens(), window.size() - at);
+    // A plan may have longer chunks than there is room for logits.
+    const int32_t chunk = std::min(engine.chunk_tokens(), engine.logit_rows());
+    const size_t n = std::min<size_t>(chunk, window.size() - at);
     const Feed feed{&session, window.subspan(at, n)};
     const std::span<const float> logits = engine.step({&feed, 1}, LogitRows::kAll);
     for (size_t i = 0; i < n; ++i) {

@@ -45,6 +45,7 @@ HitCurve recorded_hits(const std::string& path, const ModelShape& shape) {
 }
 
 void run_plan(const PlanCommand& options) {
+  if (!options.svg.empty()) check_writable(options.svg);
   PlanCase asked = plan_case(options.asked);
   if (!options.trace.empty()) asked.request.hits = recorded_hits(options.trace, asked.shape);
   const auto& [machine, shape, request] = asked;

@@ -6,10 +6,10 @@
 #include "cli/common.h"
 #include "cli/profiler.h"
 #include "cpu_kernels/registry.h"
+#include "engine/engine_plan.h"
 #include "format/gguf.h"
 #include "model/shape.h"
 #include "offload/machine/machine_json.h"
-#include "offload/machine/memory.h"
 
 namespace hearth::cli {
 namespace {
@@ -42,10 +42,7 @@ Machine machine_of(const PlanOptions& options, PlanRequest& request) {
              "Measuring this machine; hearth profile --out FILE keeps the result for --machine\n");
   const MeasuredMachine measured = measure_this_machine({.quick = true, .disk = "", .threads = 0});
   for (const std::string& note : measured.notes) fmt::print(stderr, "{}\n", note);
-  if (!request.ram_budget) {
-    const int64_t available = available_memory_bytes();
-    request.ram_budget = available - memory_reserve_bytes(available);
-  }
+  if (!request.ram_budget) request.ram_budget = free_ram_budget();
   return measured.machine;
 }
 

@@ -68,7 +68,7 @@ struct Engine::Loaded {
         tokenizer(read_tokenizer(dir, config, source)),
         chat(find_chat_tokens(tokenizer)),
         chat_profile(find_chat_profile(dir)),
-        kernels(choose_kernels(options.isa)),
+        kernels(kernels_for(options)),
         plan(plan_for(options, dir, config, source)),
         workers(make_team(plan.threads, Topology::of_this_machine())),
         kv(options.kv),

@@ -70,7 +70,7 @@ class Engine {
   // Whether weights lie in memory of the engine's own; else they are read from their file on use.
   bool holds_weights() const;
   int64_t memory_bytes() const;  // taken for weights and scratch; sessions come on top
-  const Plan& plan() const;  // what the engine follows
+  const Plan& plan() const;      // what the engine follows
 
   std::unique_ptr<Session> new_session();
 

@@ -10,31 +10,42 @@
 #include "offload/machine/describe.h"
 #include "offload/machine/memory.h"
 #include "offload/machine/team.h"
+#include "offload/plan/memory_map.h"
 #include "offload/plan/planner.h"
 
 namespace hearth {
 namespace {
 
 constexpr int64_t kAnswerTokens = 512;
+// Of a plan that is replayed, as the options of commands have them.
+constexpr int32_t kThreadsMax = 1024, kChunkTokensMax = 65536, kSessionsMax = 64;
 
-ModelShape named_shape(const EngineOptions& options, const TensorDir& dir,
-                       const ModelConfig& config, const std::string& source) {
-  ModelShape shape = shape_of(dir, config, choose_kernels(options.isa), options.kv);
-  if (shape.name.empty()) shape.name = source;
-  return shape;
-}
+const char* kv_name(KvType kv) { return kv == KvType::kF32 ? "f32" : "bf16"; }
 
 PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) {
   PlanRequest request;
   const int64_t context = choose_context(options.context, config);
   request.work = {context, context, context, kAnswerTokens, options.sessions};
-  request.isa = choose_kernels(options.isa).name;
+  request.isa = kernels_for(options).name;
+  request.threads = choose_threads(options.threads);
   request.kv = kv_name(options.kv);
   request.use_gpu = false;
   request.chunk_tokens = options.chunk_tokens;
-  const int64_t available = available_memory_bytes();
-  request.ram_budget = options.ram_budget.value_or(available - memory_reserve_bytes(available));
+  request.ram_budget = options.ram_budget.value_or(free_ram_budget());
   return request;
+}
+
+// Whether the bytes it names are those that following it takes here.
+void check_bytes(const Plan& plan, const ModelShape& shape, Problems& problems) {
+  const ChunkBytes chunk =
+      chunk_bytes(shape, plan.work.context, plan.placement.chunk_tokens, plan.threads);
+  Placement placement = plan.placement;
+  MemoryMap map = map_fixed(shape, chunk, placement, plan.work.parallel, 0, plan.ram.budget);
+  place_experts(shape, map, placement);
+  if (map.ram.kv == plan.kv_bytes && map.ram.scratch == plan.scratch_bytes &&
+      placement.ram_experts == plan.placement.ram_experts)
+    return;
+  problems.add("its bytes aren't those that this model and command take");
 }
 
 // A plan says how much it takes; what it was made for must be what is here.
@@ -48,7 +59,16 @@ void check_replay(const Plan& plan, const EngineOptions& options, const ModelSha
   same("size of all weights", plan.weight_bytes, shape.weight_bytes());
   same("number of layers", std::ssize(plan.layers), std::ssize(shape.layers));
   same("cache format", plan.kv, std::string(kv_name(options.kv)));
-  same("instruction set", plan.isa, std::string(choose_kernels(options.isa).name));
+  same("instruction set", plan.isa, std::string(kernels_for(options).name));
+  if (options.threads != 0) same("number of threads", plan.threads, options.threads);
+  if (plan.threads > kThreadsMax || plan.placement.chunk_tokens > kChunkTokensMax ||
+      plan.work.parallel > kSessionsMax) {
+    problems.add(
+        fmt::format("it has {} threads, {} tokens at a time and {} sessions, of which {}, "
+                    "{} and {} are possible",
+                    plan.threads, plan.placement.chunk_tokens, plan.work.parallel, kThreadsMax,
+                    kChunkTokensMax, kSessionsMax));
+  }
   if (options.context != 0) same("context", plan.work.context, options.context);
   if (plan.work.context > shape.context) {
     problems.add(fmt::format("its context of {} is more than the model's {}", plan.work.context,
@@ -66,26 +86,36 @@ void check_replay(const Plan& plan, const EngineOptions& options, const ModelSha
     problems.add(
         fmt::format("it takes {} bytes of memory, {} are available", plan.ram.used, available));
   }
-  problems.throw_if_any("Make a plan for this machine and model: hearth plan MODEL --json");
+  constexpr const char* kAdvice =
+      "Make a plan for this machine and model: hearth plan MODEL --json";
+  problems.throw_if_any(kAdvice);
+  check_bytes(plan, shape, problems);
+  problems.throw_if_any(kAdvice);
 }
 
 }  // namespace
 
-const char* kv_name(KvType kv) { return kv == KvType::kF32 ? "f32" : "bf16"; }
+const Kernels& kernels_for(const EngineOptions& options) {
+  return choose_kernels(options.isa.empty() && options.plan ? options.plan->isa : options.isa);
+}
+
+int64_t free_ram_budget() {
+  const int64_t available = available_memory_bytes();
+  return available - memory_reserve_bytes(available);
+}
 
 Plan plan_for(const EngineOptions& options, const TensorDir& dir, const ModelConfig& config,
               const std::string& source) {
-  const ModelShape shape = named_shape(options, dir, config, source);
+  ModelShape shape = shape_of(dir, config, kernels_for(options), options.kv, options.limits);
+  if (shape.name.empty()) shape.name = source;
   if (options.plan) {
     check_replay(*options.plan, options, shape);
     return *options.plan;
   }
-  Machine machine = describe_machine();
   const PlanRequest request = request_of(options, config);
+  Machine machine = describe_machine();
   assume_rates(machine, request.isa);
-  PlanRequest asked = request;
-  asked.threads = choose_threads(options.threads);
-  Plan plan = make_plan(machine, shape, asked);
+  Plan plan = make_plan(machine, shape, request);
   if (!plan.fits() && options.ram_budget) {
     throw Error(fmt::format("{}", fmt::join(plan.problems, "; ")), "--ram-budget", "");
   }

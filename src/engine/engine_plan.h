@@ -10,7 +10,11 @@
 
 namespace hearth {
 
-const char* kv_name(KvType kv);
+// The table that the options name, else the plan's, else the fastest. Throws a usage Error.
+const Kernels& kernels_for(const EngineOptions& options);
+
+// Memory that weights and caches may take where nobody says: what is free, less a reserve.
+int64_t free_ram_budget();
 
 // Throws Error where a budget that was asked for is too small, or where the plan in the options is
 // of another model or asks for what this machine or program hasn't got.

@@ -83,10 +83,13 @@ int64_t padding_of(const TensorDir& dir) {
   return padding;
 }
 
-std::vector<KvBytes> kv_bytes_of(const ModelConfig& config, KvType kv, int64_t context,
-                                 int32_t chunk_tokens) {
-  Limits limits;
+Limits with_chunk(Limits limits, int32_t chunk_tokens) {
   limits.chunk_tokens = chunk_tokens;
+  return limits;
+}
+
+std::vector<KvBytes> kv_bytes_of(const ModelConfig& config, KvType kv, int64_t context,
+                                 const Limits& limits) {
   KvCache cache(config, kv, context, limits);
   std::vector<KvBytes> layers;
   for (int32_t i = 0; i < config.layers; ++i) {
@@ -98,13 +101,6 @@ std::vector<KvBytes> kv_bytes_of(const ModelConfig& config, KvType kv, int64_t c
          static_cast<int64_t>(layer.entries.carry.bytes() + layer.index.carry.bytes())});
   }
   return layers;
-}
-
-int64_t scratch_bytes_of(const ModelConfig& config, const Kernels& kernels, int64_t context,
-                         int32_t chunk_tokens, int32_t threads) {
-  Limits limits;
-  limits.chunk_tokens = chunk_tokens;
-  return Activations(config, kernels, context, threads, limits).bytes();
 }
 
 MetadataValue metadata_value(const GgufValue& value) {
@@ -130,7 +126,7 @@ MetadataValue metadata_value(const GgufValue& value) {
 }  // namespace
 
 ModelShape shape_of(const TensorDir& dir, const ModelConfig& config, const Kernels& kernels,
-                    KvType kv) {
+                    KvType kv, const Limits& limits) {
   ModelShape shape;
   shape.name = config.name;
   shape.context = config.context;
@@ -155,11 +151,12 @@ ModelShape shape_of(const TensorDir& dir, const ModelConfig& config, const Kerne
   }
   add_tensors(dir, shape);
   shape.padding_bytes = padding_of(dir);
-  shape.kv_bytes = [config, kv](int64_t context, int32_t chunk) {
-    return kv_bytes_of(config, kv, context, chunk);
+  shape.kv_bytes = [=](int64_t context, int32_t chunk) {
+    return kv_bytes_of(config, kv, context, with_chunk(limits, chunk));
   };
-  shape.scratch_bytes = [config, &kernels](int64_t context, int32_t chunk, int32_t threads) {
-    return scratch_bytes_of(config, kernels, context, chunk, threads);
+  shape.scratch_bytes = [config, limits, &kernels](int64_t context, int32_t chunk,
+                                                   int32_t threads) {
+    return Activations(config, kernels, context, threads, with_chunk(limits, chunk)).bytes();
   };
   return shape;
 }

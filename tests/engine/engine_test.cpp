@@ -187,6 +187,8 @@ TEST_CASE("the plan knows every byte that is then taken") {
       options.context = 700;
       options.sessions = 3;
       options.threads = 3;
+      options.limits = test::limits();
+      options.limits.logit_rows = 5;
       options.chunk_tokens = test::limits().chunk_tokens == 1 ? 1 : 0;
       const auto engine = Engine::open(options);
       REQUIRE(engine->plan().fits());
@@ -207,16 +209,18 @@ TEST_CASE("a plan is replayed, and refused where it is of something else") {
   options.model = test::models("demo.gguf");
   options.context = 500;
   options.threads = 2;
+  options.chunk_tokens = 77;
+  options.isa = "reference";
   const auto planned = Engine::open(options);
 
   EngineOptions replay;
   replay.model = options.model;
   replay.plan = planned->plan();
-  replay.plan->placement.chunk_tokens = 77;
   const auto engine = Engine::open(replay);
   CHECK(engine->context() == 500);
   CHECK(engine->workers().threads() == 2);
   CHECK(engine->chunk_tokens() == 77);
+  CHECK(engine->kernels().name == std::string("reference"));
 
   const auto refusal = [&](auto&& change) -> std::string {
     EngineOptions changed = replay;
@@ -238,6 +242,16 @@ TEST_CASE("a plan is replayed, and refused where it is of something else") {
   CHECK(refusal([](EngineOptions& o) { o.ram_budget = 1000; }).find("bytes of memory") !=
         std::string::npos);
   CHECK(refusal([](EngineOptions& o) { o.plan->vram.used = 1; }).find("GPU") != std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.threads = 1; }).find("its number of threads is 2") !=
+        std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.plan->threads = 1 << 30; }).find("1024") !=
+        std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.plan->placement.chunk_tokens = 1 << 30; }).find("65536") !=
+        std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.plan->scratch_bytes -= 4; }).find("its bytes aren't") !=
+        std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.limits.logit_rows = 65; }).find("its bytes aren't") !=
+        std::string::npos);
 }
 
 TEST_CASE("a budget that is too small is an error before anything is loaded") {
