@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "offload/sim/accesses.h"
-#include "offload/sim/cache_policy.h"
+#include "offload/store/cache_policy.h"
 
 namespace hearth {
 

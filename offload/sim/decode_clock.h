@@ -22,7 +22,7 @@
 #include "offload/plan/cost_model.h"
 #include "offload/plan/plan.h"
 #include "offload/sim/accesses.h"
-#include "offload/sim/cache_policy.h"
+#include "offload/store/cache_policy.h"
 
 namespace hearth {
 

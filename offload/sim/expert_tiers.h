@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "offload/plan/plan.h"
-#include "offload/sim/cache_policy.h"
+#include "offload/store/cache_policy.h"
 
 namespace hearth {
 

@@ -1,5 +1,5 @@
 // The policies against plain versions of themselves that look at everything at every step.
-#include "offload/sim/cache_policy.h"
+#include "offload/store/cache_policy.h"
 
 #include <doctest/doctest.h>
 

@@ -3,8 +3,8 @@
 #include <limits>
 
 #include "base/check.h"
-#include "offload/sim/cache_policy.h"
-#include "offload/sim/key_heap.h"
+#include "offload/store/cache_policy.h"
+#include "offload/store/key_heap.h"
 
 namespace hearth {
 namespace {

@@ -17,7 +17,7 @@
 #include <bit>
 #include <limits>
 
-#include "offload/sim/cache_policy.h"
+#include "offload/store/cache_policy.h"
 
 namespace hearth {
 namespace {
