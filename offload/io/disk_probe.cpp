@@ -88,17 +88,15 @@ class BlockReader {
 };
 
 std::unique_ptr<ReadQueue> open_queue(int depth, bool use_uring, std::vector<std::string>& notes) {
-  int error = 0;
-  if (use_uring) {
-    if (auto queue = open_uring(depth, error)) return queue;
-    if (notes.empty()) {
-      notes.push_back(
-          fmt::format("the kernel refuses io_uring ({}): the disk was read by threads, "
-                      "which small blocks are slower with",
-                      std::generic_category().message(error)));
-    }
+  int refused = 0;
+  auto queue = open_read_queue(depth, use_uring, refused);
+  if (refused != 0 && notes.empty()) {
+    notes.push_back(
+        fmt::format("the kernel refuses io_uring ({}): the disk was read by threads, "
+                    "which small blocks are slower with",
+                    std::generic_category().message(refused)));
   }
-  return open_read_threads(depth);
+  return queue;
 }
 
 }  // namespace
