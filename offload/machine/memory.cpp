@@ -84,6 +84,8 @@ int64_t available_memory_bytes() {
   return std::min(meminfo_bytes("MemAvailable:"), left_in_control_groups());
 }
 
+bool has_swap() { return meminfo_bytes("SwapTotal:") > 0; }
+
 int64_t peak_resident_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

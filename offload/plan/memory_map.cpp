@@ -7,22 +7,42 @@ namespace {
 
 // What a CUDA context and its libraries take of a card.
 constexpr int64_t kGpuContextBytes = int64_t{400} << 20;
-// Experts on their way: half of them arrive while the other half is computed.
+// Experts on their way into VRAM: half of them arrive while the other half is computed.
 constexpr int64_t kStagingExperts = 32;
+// What a program takes beside weights, caches and scratch: its code, and by token of the vocabulary
+// the tokenizer's tables.
+constexpr int64_t kProgramBytes = int64_t{64} << 20, kTokenBytes = 640;
 
-int64_t slot_bytes(const ModelShape& model) {
-  int64_t bytes = 0;
-  for (const LayerShape& layer : model.layers) bytes = std::max(bytes, layer.expert_bytes);
-  return bytes;
+int64_t largest_expert(const ModelShape& model) {
+  return std::ranges::max_element(model.layers, {}, &LayerShape::expert_bytes)->expert_bytes;
 }
 
-int64_t slots_in(const TierPlan& tier, int64_t slot) {
-  return std::max<int64_t>(tier.budget - tier.used, 0) / std::max<int64_t>(slot, 1);
+int64_t slots_in(int64_t bytes, int64_t slot) {
+  return std::max<int64_t>(bytes, 0) / std::max<int64_t>(slot, 1);
 }
+int64_t room(const TierPlan& tier) { return tier.budget - tier.used; }
 
 void add_weights(TierPlan& tier, int64_t bytes) { tier.weights += bytes, tier.used += bytes; }
 void add_kv(TierPlan& tier, int64_t bytes) { tier.kv += bytes, tier.used += bytes; }
 void add_scratch(TierPlan& tier, int64_t bytes) { tier.scratch += bytes, tier.used += bytes; }
+
+// As many of `wanted` experts as there is room for: as they lie in their files where that is all of
+// them, else in slots, of which a token's experts need one each.
+void place_in_ram(const ModelShape& model, int64_t wanted, TierPlan& ram, Placement& placement) {
+  const int64_t padding = model.padding_bytes - model.dense_padding_bytes;
+  const int64_t free = room(ram) - kProgramBytes - kTokenBytes * model.vocab;
+  const int64_t bytes =
+      wanted == model.expert_count() ? model.routed_bytes() : wanted * largest_expert(model);
+  if (bytes + padding <= free) {
+    placement.ram_experts = wanted;
+    add_scratch(ram, padding);
+    return;
+  }
+  const int64_t slots = slots_in(free, model.slot_bytes);
+  const int64_t least = std::min<int64_t>(model.experts_used, wanted - 1);
+  placement.ram_experts = slots < least ? 0 : std::min(slots, wanted - 1);
+  if (slots < least) add_scratch(ram, least * model.slot_bytes);
+}
 
 // Spreads `count` experts over layers `begin` .. so that all hold as evenly many as they can,
 // counting what they have; none holds more than `most`.
@@ -71,24 +91,21 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
   }
   add_weights(placement.uses_gpu() ? map.vram : map.ram, model.head_bytes);
   add_weights(map.ram, model.embedding_bytes);
-  add_scratch(map.ram, chunk.scratch + model.padding_bytes);
+  add_scratch(map.ram, chunk.scratch + model.dense_padding_bytes);
   if (placement.uses_gpu()) add_scratch(map.vram, chunk.device_scratch);
   return map;
 }
 
 void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement) {
-  const int64_t slot = slot_bytes(model), all = model.expert_count();
+  const int64_t all = model.expert_count();
   placement.vram_experts = 0;
   if (placement.uses_gpu()) {
+    const int64_t slot = largest_expert(model);
     const int64_t reachable = int64_t{model.experts} * placement.gpu_layers;
-    if (slots_in(map.vram, slot) < all) add_scratch(map.vram, kStagingExperts * slot);
-    placement.vram_experts = std::min(slots_in(map.vram, slot), reachable);
+    if (slots_in(room(map.vram), slot) < all) add_scratch(map.vram, kStagingExperts * slot);
+    placement.vram_experts = std::min(slots_in(room(map.vram), slot), reachable);
   }
-  placement.ram_experts = all - placement.vram_experts;
-  if (slots_in(map.ram, slot) < placement.ram_experts) {
-    add_scratch(map.ram, kStagingExperts * slot);
-    placement.ram_experts = std::min(slots_in(map.ram, slot), placement.ram_experts);
-  }
+  place_in_ram(model, all - placement.vram_experts, map.ram, placement);
   placement.nvme_experts = all - placement.vram_experts - placement.ram_experts;
 }
 
@@ -102,6 +119,13 @@ void add_experts(const ModelShape& model, const std::vector<LayerPlan>& layers, 
     map.nvme.experts += layers[i].nvme_experts;
   }
   map.nvme.budget = map.nvme.used;
+  // Slots take more than the experts in them.
+  if (map.nvme.experts > 0) {
+    int64_t held = 0;
+    for (size_t i = 0; i < layers.size(); ++i)
+      held += layers[i].ram_experts * model.layers[i].expert_bytes;
+    add_scratch(map.ram, map.ram.experts * model.slot_bytes - held);
+  }
 }
 
 std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& placement) {

@@ -56,7 +56,10 @@ struct ModelShape {
   std::vector<MatrixUse> head;  // read once a step
   int64_t head_bytes = 0;       // with its norms and mixes
   int64_t embedding_bytes = 0;
-  int64_t padding_bytes = 0;  // between the tensors of its files, read along with them
+  // Between tensors that are held together, read along with them: of all, of all but the experts.
+  int64_t padding_bytes = 0;
+  int64_t dense_padding_bytes = 0;
+  int64_t slot_bytes = 0;  // that an expert takes where it is read by itself
 
   // What an engine takes beside the weights, exactly.
   std::function<std::vector<KvBytes>(int64_t context, int32_t chunk_tokens)>

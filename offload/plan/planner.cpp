@@ -220,7 +220,7 @@ const Gpu* planned_gpu(const Machine& machine, const PlanRequest& request) {
 }
 
 int64_t memory_reserve_bytes(int64_t memory_bytes) {
-  return std::max(int64_t{2} << 30, memory_bytes / 25);
+  return std::min(std::max(int64_t{2} << 30, memory_bytes / 25), memory_bytes / 8);
 }
 
 Plan make_plan(const Machine& machine, const ModelShape& model, const PlanRequest& request) {

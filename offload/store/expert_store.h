@@ -1,13 +1,17 @@
 // The door to the routed experts: routing goes in, groups of tokens by expert come out, each with
 // the place its weights can be read from. It decides where bytes live and computes nothing.
 //
-// One thread owns a store. Every expert lies in the mapped model file.
+// Either all experts lie where their stacks are, in memory or in mapped files, or they come through
+// a cache, in the order in which they are at hand. One thread owns a store.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "offload/store/expert_cache.h"
 #include "offload/store/expert_weights.h"
 
 namespace hearth {
@@ -19,8 +23,8 @@ struct Routing {
   const int32_t* picks;  // [n, used] experts, best first
 };
 
-// The tokens that chose one expert. The groups' slots follow each other: first_slot + i belongs to
-// rows[i].
+// The tokens that chose one expert. The slots of all groups of a layer follow each other:
+// first_slot + i belongs to rows[i].
 struct ExpertGroup {
   int32_t expert;
   ExpertWeights weights;
@@ -30,25 +34,48 @@ struct ExpertGroup {
   int32_t first_slot;
 };
 
-struct GroupedExperts {
-  std::span<const ExpertGroup> on_cpu;
-};
-
 class ExpertStore {
  public:
-  // `stacks` holds one entry a layer; `tokens_max` bounds Routing::n.
-  ExpertStore(std::vector<ExpertWeights> stacks, int32_t experts, int32_t used, int32_t tokens_max);
+  // `layers` holds one entry a layer; `tokens_max` bounds Routing::n. Without a cache the stacks'
+  // data is used.
+  ExpertStore(std::vector<LayerExperts> layers, int32_t experts, int32_t used, int32_t tokens_max,
+              std::unique_ptr<ExpertCache> cache = nullptr);
 
-  // Valid until the next call. Allocates nothing.
-  GroupedExperts group(int32_t layer, const Routing& routing) noexcept;
+  // Groups a layer's tokens and asks for what isn't at hand. Allocates nothing, as all that follow.
+  void begin_layer(int32_t layer, const Routing& routing) noexcept;
+  // The next groups that can be computed, at least one unless all were given or a read failed;
+  // waits for reads where it must. Valid until the next call, which also lets the experts go.
+  std::span<const ExpertGroup> next() noexcept;
+  // Whether all groups of the layer were given.
+  bool is_done() const { return given_ == groups_.size(); }
+  // Whether a read kept next() from giving the rest; the step can't go on then.
+  bool has_failed() const noexcept { return cache_ != nullptr && cache_->has_failed(); }
+  std::optional<ReadFailure> take_failure() noexcept;
+  // Sees to the reads that are under way.
+  void poll() noexcept {
+    if (cache_ != nullptr) cache_->poll();
+  }
+  // Lets go of everything, where a step ends before its last layer.
+  void abandon() noexcept;
+
+  // Null where all experts are at hand.
+  ExpertCache* cache() { return cache_.get(); }
 
  private:
-  std::vector<ExpertWeights> stacks_;
-  int32_t experts_;
-  std::vector<int32_t> counts_;  // [experts] tokens of each expert, then its next free slot
-  std::vector<int32_t> rows_;    // [tokens_max * used] rows by slot
-  std::vector<int32_t> picks_;   // [tokens_max * used] pick by slot
+  void group(const Routing& routing);
+  void release_given();
+  size_t bring_forward(size_t most);
+
+  const std::vector<LayerExperts> layers_;
+  const int32_t experts_;
+  int32_t layer_ = 0;
+  std::vector<int32_t> counts_;    // [experts] tokens of each expert, then its next free slot
+  std::vector<int32_t> rows_;      // [tokens_max * used] rows by slot
+  std::vector<int32_t> picks_;     // [tokens_max * used] pick by slot
+  std::vector<int32_t> distinct_;  // [experts] of the layer's tokens
   std::vector<ExpertGroup> groups_;
+  size_t held_ = 0, given_ = 0;  // groups before held_ were let go, before given_ given
+  std::unique_ptr<ExpertCache> cache_;
 };
 
 }  // namespace hearth

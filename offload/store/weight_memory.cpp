@@ -75,47 +75,61 @@ void bind_to_nodes(const TensorEntry& tensor, unsigned char* data, const Topolog
   }
 }
 
-// The bytes from the first tensor of a file to the end of its last.
-struct Extent {
-  uint64_t begin = UINT64_MAX;
-  uint64_t end = 0;
+// Tensors that follow each other in a file, with what lies between them.
+struct Run {
+  int file;
+  uint64_t begin;
+  uint64_t end;
+  std::vector<TensorEntry*> tensors;
 };
 
-std::vector<Extent> extents(const TensorDir& dir) {
-  std::vector<Extent> result(dir.files.size());
-  for (const auto& [name, tensor] : dir.tensors) {
-    Extent& extent = result[tensor.file];
-    extent.begin = std::min(extent.begin, tensor.offset);
-    extent.end = std::max(extent.end, tensor.offset + tensor.bytes);
+// A tensor that isn't held ends a run.
+std::vector<Run> runs_of(TensorDir& dir, HeldWeights held) {
+  std::vector<TensorEntry*> order;
+  for (auto& [name, tensor] : dir.tensors) order.push_back(&tensor);
+  std::ranges::sort(order, {}, [](const TensorEntry* t) { return std::pair(t->file, t->offset); });
+  std::vector<Run> runs;
+  bool goes_on = false;
+  for (TensorEntry* tensor : order) {
+    if (held == HeldWeights::kAllButExperts && is_expert_stack(*tensor)) {
+      goes_on = false;
+      continue;
+    }
+    if (!goes_on || runs.back().file != tensor->file) {
+      runs.push_back({tensor->file, tensor->offset, tensor->offset, {}});
+    }
+    goes_on = true;
+    runs.back().end = std::max(runs.back().end, tensor->offset + tensor->bytes);
+    runs.back().tensors.push_back(tensor);
   }
-  return result;
+  return runs;
 }
 
 }  // namespace
 
-WeightMemory::WeightMemory(TensorDir& dir, const Workers& workers, const Topology& topology,
+WeightMemory::WeightMemory(TensorDir& dir, HeldWeights held, const Workers& workers,
+                           const Topology& topology,
                            const std::function<void(int64_t, int64_t)>& on_load) {
-  const std::vector<Extent> parts = extents(dir);
-  for (const Extent& part : parts)
-    files_.emplace_back(part.begin < part.end ? part.end - part.begin : 0);
-  if (workers.nodes() > 1) {
-    for (const auto& [name, tensor] : dir.tensors) {
-      unsigned char* data = files_[tensor.file].data() + tensor.offset - parts[tensor.file].begin;
-      bind_to_nodes(tensor, data, topology, workers.nodes());
+  const std::vector<Run> runs = runs_of(dir, held);
+  int64_t done = 0, total = 0;
+  for (const Run& run : runs) {
+    Buffer& memory = runs_.emplace_back(run.end - run.begin);
+    total += static_cast<int64_t>(memory.bytes());
+    for (const TensorEntry* tensor : run.tensors) {
+      if (workers.nodes() == 1) break;
+      unsigned char* data = memory.data() + tensor->offset - run.begin;
+      bind_to_nodes(*tensor, data, topology, workers.nodes());
     }
   }
-  int64_t done = 0, total = 0;
-  for (const Extent& part : parts) {
-    if (part.begin < part.end) total += static_cast<int64_t>(part.end - part.begin);
-  }
-  for (size_t f = 0; f < parts.size(); ++f) {
-    const File file(dir.files[f].path);
-    for (uint64_t at = parts[f].begin; at < parts[f].end;) {
-      const auto bytes = std::min<int64_t>(kProgressBytes, static_cast<int64_t>(parts[f].end - at));
+  for (size_t r = 0; r < runs.size(); ++r) {
+    const Run& run = runs[r];
+    const File file(dir.files[run.file].path);
+    for (uint64_t at = run.begin; at < run.end;) {
+      const auto bytes = std::min<int64_t>(kProgressBytes, static_cast<int64_t>(run.end - at));
       std::atomic<int> error = 0;
       workers.for_range(bytes, kReadBytes, [&](int64_t begin, int64_t end, int) {
         const uint64_t offset = at + static_cast<uint64_t>(begin);
-        const int result = file.read(offset, files_[f].data() + offset - parts[f].begin,
+        const int result = file.read(offset, runs_[r].data() + offset - run.begin,
                                      static_cast<uint64_t>(end - begin));
         if (result != 0) error = result;
       });
@@ -124,22 +138,38 @@ WeightMemory::WeightMemory(TensorDir& dir, const Workers& workers, const Topolog
       done += bytes;
       if (on_load) on_load(done, total);
     }
-  }
-  for (auto& [name, tensor] : dir.tensors) {
-    tensor.data = files_[tensor.file].data() + tensor.offset - parts[tensor.file].begin;
+    for (TensorEntry* tensor : run.tensors) {
+      tensor->data = runs_[r].data() + tensor->offset - run.begin;
+    }
   }
 }
 
 int64_t WeightMemory::bytes() const {
   size_t total = 0;
-  for (const Buffer& file : files_) total += file.bytes();
+  for (const Buffer& run : runs_) total += run.bytes();
   return static_cast<int64_t>(total);
 }
+
+bool WeightMemory::lock() {
+  return std::ranges::all_of(runs_, [](Buffer& run) { return run.lock(); });
+}
+
+bool is_expert_stack(const TensorEntry& tensor) { return tensor.dims.size() == 3; }
 
 int64_t tensor_bytes(const TensorDir& dir) {
   uint64_t total = 0;
   for (const auto& [name, tensor] : dir.tensors) total += tensor.bytes;
   return static_cast<int64_t>(total);
+}
+
+int64_t padding_bytes(const TensorDir& dir, HeldWeights held) {
+  TensorDir ours = dir;
+  uint64_t padding = 0;
+  for (const Run& run : runs_of(ours, held)) {
+    padding += run.end - run.begin;
+    for (const TensorEntry* tensor : run.tensors) padding -= tensor->bytes;
+  }
+  return static_cast<int64_t>(padding);
 }
 
 }  // namespace hearth

@@ -1,5 +1,6 @@
-// The weights of a model in memory of their own: in huge pages, each NUMA node's share of every
-// matrix on that node, and out of reach of what empties the page cache.
+// The weights of a model in memory of their own, all or all but the routed experts: in huge pages,
+// each NUMA node's share of every matrix on that node, and out of reach of what empties the page
+// cache.
 #pragma once
 
 #include <cstdint>
@@ -13,22 +14,32 @@
 
 namespace hearth {
 
+enum class HeldWeights { kAll, kAllButExperts };
+
 class WeightMemory {
  public:
   // Nothing is held.
   WeightMemory() = default;
-  // Reads every tensor of `dir`, whose entries then point here; the object must outlive their use.
-  // `on_load` is called with bytes done and in all. Throws Error where a file can't be read.
-  WeightMemory(TensorDir& dir, const Workers& workers, const Topology& topology,
+  // Reads the tensors of `dir` that are to be held, whose entries then point here; the object must
+  // outlive their use. `on_load` is called with bytes done and in all. Throws Error where a file
+  // can't be read.
+  WeightMemory(TensorDir& dir, HeldWeights held, const Workers& workers, const Topology& topology,
                const std::function<void(int64_t, int64_t)>& on_load);
 
-  int64_t bytes() const;  // from each file's first tensor to the end of its last
+  int64_t bytes() const;
+  // Keeps it from being paged out; false where the system doesn't let this user.
+  bool lock();
 
  private:
-  std::vector<Buffer> files_;
+  std::vector<Buffer> runs_;
 };
+
+// All routed experts of a layer in one tensor, experts last.
+bool is_expert_stack(const TensorEntry& tensor);
 
 // Bytes of all tensors.
 int64_t tensor_bytes(const TensorDir& dir);
+// Bytes that lie between the tensors held, and are read along with them.
+int64_t padding_bytes(const TensorDir& dir, HeldWeights held);
 
 }  // namespace hearth

@@ -24,4 +24,6 @@ Buffer::~Buffer() {
   if (data_ != nullptr) munmap(data_, bytes_);
 }
 
+bool Buffer::lock() { return bytes_ == 0 || mlock(data_, bytes_) == 0; }
+
 }  // namespace hearth

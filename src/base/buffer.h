@@ -19,6 +19,10 @@ class Buffer {
     return *this;
   }
 
+  // Commits all of it and keeps it from being paged out; false where the system doesn't let this
+  // user.
+  bool lock();
+
   unsigned char* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   template <typename T>

@@ -11,9 +11,10 @@ struct Limits {
   int32_t logit_rows = 64;  // tokens a forward pass gives logits of, so also sequences at once
   int32_t index_group_tokens = 16;  // tokens whose index scores are held at once
   int32_t index_block_keys = 512;   // index keys a worker scores at a time
+  int32_t experts_read_ahead = 12;  // experts on their way from a disk at once
 };
 
 // The least that still works: every loop over a limit takes its border case.
-constexpr Limits kTinyLimits{1, 1, 1, 1};
+constexpr Limits kTinyLimits{1, 1, 1, 1, 1};
 
 }  // namespace hearth

@@ -106,9 +106,16 @@ double decode_tok_s(const Generated& figures) {
 
 std::string describe_speed(const Generated& figures) {
   const double gb_s = rate(figures.decode_bytes, figures.decode_seconds) * 1e-9;
-  return fmt::format("{} tokens read at {:.1f} tok/s, {} written at {:.1f} tok/s ({:.2f} GB/s)",
-                     figures.prefill_tokens, prefill_tok_s(figures), figures.tokens.size(),
-                     decode_tok_s(figures), gb_s);
+  std::string text =
+      fmt::format("{} tokens read at {:.1f} tok/s, {} written at {:.1f} tok/s ({:.2f} GB/s)",
+                  figures.prefill_tokens, prefill_tok_s(figures), figures.tokens.size(),
+                  decode_tok_s(figures), gb_s);
+  const CacheStats& cache = figures.decode_cache;
+  if (cache.uses > 0) {
+    text += fmt::format("; {:.1f} % of experts at hand, {:.2f} GB/s from disk",
+                        100 * cache.hit_rate(), cache.disk_gb_s());
+  }
+  return text;
 }
 
 }  // namespace hearth::cli

@@ -37,6 +37,7 @@ struct BenchOptions {
 struct Timing {
   double seconds = 0;
   StageClock stages;
+  CacheStats cache;  // where experts come through one
 };
 
 struct Repetition {
@@ -117,10 +118,12 @@ class Bench {
  private:
   template <typename F>
   Timing time(F&& run) {
-    engine_.clock().clear();
+    engine_.clear_figures();
     const auto start = Clock::now();
     run();
-    return {seconds_since(start), engine_.clock()};
+    const double seconds = seconds_since(start);
+    const ExpertCache* cache = engine_.cache();
+    return {seconds, engine_.clock(), cache != nullptr ? cache->stats() : CacheStats{}};
   }
 
   void add_to_hash(std::span<const float> logits) { hash_.add(logits); }
@@ -179,6 +182,7 @@ Json report(Engine& engine, const BenchOptions& options) {
   }
   const Repetition& decode = median_of(repetitions, &Repetition::decode);
   const Repetition& prefill = median_of(repetitions, &Repetition::prefill);
+  const CacheStats& cache = decode.decode.cache;
   const double steps = static_cast<double>(std::max<int64_t>(options.decode, 1));
   const double bytes_per_token = static_cast<double>(bytes_of(decode.decode.stages)) / steps;
   const double decode_tok_s = static_cast<double>(options.decode) / decode.decode.seconds;
@@ -207,9 +211,13 @@ Json report(Engine& engine, const BenchOptions& options) {
           {"decode_gb_s", bytes_per_token * decode_tok_s * 1e-9},
           {"read_peak_gb_s", decode.peaks.read_gb_s},
           {"matmul_peak_gflop_s", prefill.peaks.matmul_gflop_s},
-          {"disk_bytes_per_token", 0},
-          {"disk_gb_s", 0},
-          {"expert_hit_rate", 1},
+          {"disk_bytes_per_token", static_cast<double>(cache.reads.bytes) / steps},
+          {"disk_gb_s", cache.disk_gb_s()},
+          {"disk_wait_share", cache.reads.wait_seconds / decode.decode.seconds},
+          {"expert_hit_rate", cache.hit_rate()},
+          {"foreseen_rate", cache.foreseen_rate()},
+          {"prefill_disk_bytes", prefill.prefill.cache.reads.bytes},
+          {"prefill_disk_gb_s", prefill.prefill.cache.disk_gb_s()},
           {"peak_rss_bytes", peak_resident_bytes()},
           {"result_hash", format_hash(bench.hash())},
           {"batches", batches},
@@ -226,6 +234,14 @@ void print_text(const Json& result) {
   for (const Json& batch : result["batches"]) {
     fmt::print("decode   {:>6} at once {:>9.2f} tok/s\n", batch["batch"].get<int>(),
                batch["decode_tok_s"].get<double>());
+  }
+  if (result["disk_bytes_per_token"].get<double>() > 0) {
+    fmt::print(
+        "experts  {:>5.1f} % at hand, {:.1f} % foreseen; disk {} a token at {:.2f} GB/s, "
+        "{:.1f} % of the time waiting for it\n",
+        100 * result["expert_hit_rate"].get<double>(), 100 * result["foreseen_rate"].get<double>(),
+        format_bytes(result["disk_bytes_per_token"].get<double>()),
+        result["disk_gb_s"].get<double>(), 100 * result["disk_wait_share"].get<double>());
   }
   fmt::print("\n{:<8} {:<22} {:>10} {:>7} {:>18} {:>8}\n", "phase", "stage", "ms", "share", "rate",
              "of peak");

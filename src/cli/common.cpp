@@ -131,6 +131,14 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   if (!engine->holds_weights()) {
     spdlog::warn("the weights don't fit the memory: they are read from the file on use");
   }
+  if (const ExpertCache* cache = engine->cache()) {
+    spdlog::info(
+        "{} of {} experts fit in memory, {}; the others are read from the file as they are "
+        "wanted",
+        cache->slots(), int64_t{engine->config().experts} * engine->config().layers,
+        format_bytes(static_cast<double>(cache->bytes())));
+  }
+  for (const std::string& note : engine->notes()) spdlog::warn("{}", note);
   return engine;
 }
 

@@ -36,7 +36,7 @@ uint64_t hash_of(const std::vector<int32_t>& tokens) {
 
 void print_json(const Answer& answer) {
   const Generated& figures = answer.figures;
-  const nlohmann::ordered_json result = {{"text", answer.text},
+  nlohmann::ordered_json result = {{"text", answer.text},
                                          {"reasoning", answer.reasoning},
                                          {"tokens", figures.tokens.size()},
                                          {"prompt_tokens", figures.prompt_tokens},
@@ -44,6 +44,13 @@ void print_json(const Answer& answer) {
                                          {"prefill_tok_s", prefill_tok_s(figures)},
                                          {"decode_tok_s", decode_tok_s(figures)},
                                          {"result_hash", format_hash(hash_of(figures.tokens))}};
+  const CacheStats& cache = figures.decode_cache;
+  if (cache.uses > 0) {
+    result["expert_hit_rate"] = cache.hit_rate();
+    result["disk_bytes"] = cache.reads.bytes;
+    result["disk_gb_s"] = cache.disk_gb_s();
+    result["disk_wait_seconds"] = cache.reads.wait_seconds;
+  }
   fmt::print("{}\n", result.dump(1));
 }
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <system_error>
 
 #include "base/error.h"
 #include "cpu_kernels/registry.h"
@@ -11,6 +13,7 @@
 #include "model/weights.h"
 #include "offload/machine/team.h"
 #include "offload/machine/topology.h"
+#include "offload/store/open_cache.h"
 #include "offload/store/weight_memory.h"
 
 namespace hearth {
@@ -23,12 +26,32 @@ Limits follow(const Plan& plan, Limits limits) {
   return limits;
 }
 
-// Takes the weights into memory where the plan has them all there; else they stay in the mapped
-// files and are read on use.
+// What the plan has in memory; the rest stays in the mapped files.
 WeightMemory load_weights(const Plan& plan, TensorDir& dir, const Workers& workers,
                           const std::function<void(int64_t, int64_t)>& on_load) {
-  if (!holds_all_weights(plan)) return {};
-  return WeightMemory(dir, workers, Topology::of_this_machine(), on_load);
+  const WeightPlaces places = weight_places(plan);
+  if (places == WeightPlaces::kFiles) return {};
+  const HeldWeights held =
+      places == WeightPlaces::kMemory ? HeldWeights::kAll : HeldWeights::kAllButExperts;
+  return WeightMemory(dir, held, workers, Topology::of_this_machine(), on_load);
+}
+
+OpenCache open_cache(const Plan& plan, const TensorDir& dir, const ModelConfig& config,
+                     const ModelWeights& weights, const Workers& workers, const Limits& limits) {
+  if (weight_places(plan) != WeightPlaces::kMemoryAndCache) return {};
+  const CacheOptions options{config.experts, plan.ram.experts, limits.experts_read_ahead,
+                             workers.nodes()};
+  return open_expert_cache(dir, layer_experts(weights), options, Topology::of_this_machine());
+}
+
+// "expert 17 of layer 3 can't be read".
+Error read_error(const ReadFailure& failure, const TensorDir& dir) {
+  const std::string why = failure.error == ENODATA ? "the file ends before it"
+                                                   : std::generic_category().message(failure.error);
+  return Error(
+      fmt::format("expert {} of layer {} can't be read: {}", failure.expert, failure.layer, why),
+      dir.files[failure.file].path.string(),
+      "Check the disk, and that nothing changes the file meanwhile");
 }
 
 // Every problem of the file, before the long work of loading it.
@@ -75,7 +98,9 @@ struct Engine::Loaded {
         limits(follow(plan, options.limits)),
         weight_memory(load_weights(plan, dir, workers, options.on_load)),
         weights(bind_weights(dir, config, source)),
-        forward(config, weights, kernels, workers, plan.work.context, limits) {}
+        cache(open_cache(plan, dir, config, weights, workers, limits)),
+        forward(config, weights, kernels, workers, plan.work.context, limits,
+                std::move(cache.cache)) {}
 
   const std::string source;
   TensorDir dir;
@@ -88,8 +113,9 @@ struct Engine::Loaded {
   const Workers workers;
   const KvType kv;
   const Limits limits;
-  const WeightMemory weight_memory;
+  WeightMemory weight_memory;
   const ModelWeights weights;
+  OpenCache cache;
   Forward forward;
 };
 
@@ -110,11 +136,19 @@ int64_t Engine::context() const { return loaded_->plan.work.context; }
 const Kernels& Engine::kernels() const { return loaded_->kernels; }
 const Workers& Engine::workers() const { return loaded_->workers; }
 int64_t Engine::memory_bytes() const {
-  return loaded_->weight_memory.bytes() + loaded_->forward.scratch_bytes();
+  const ExpertCache* cache = loaded_->forward.cache();
+  return loaded_->weight_memory.bytes() + (cache != nullptr ? cache->bytes() : 0) +
+         loaded_->forward.scratch_bytes();
 }
 int32_t Engine::chunk_tokens() const { return loaded_->forward.chunk_tokens(); }
 int32_t Engine::logit_rows() const { return loaded_->limits.logit_rows; }
 StageClock& Engine::clock() { return loaded_->forward.clock(); }
+void Engine::clear_figures() {
+  clock().clear();
+  if (ExpertCache* cache = loaded_->forward.cache()) cache->clear_stats();
+}
+const ExpertCache* Engine::cache() const { return loaded_->forward.cache(); }
+const std::vector<std::string>& Engine::notes() const { return loaded_->cache.notes; }
 
 const TensorDir& Engine::tensors() const { return loaded_->dir; }
 const Plan& Engine::plan() const { return loaded_->plan; }
@@ -134,14 +168,16 @@ std::span<const float> Engine::step(std::span<const Feed> feeds, LogitRows wante
   std::function<bool(int32_t)> guard;
   if (on_layer) guard = [&](int32_t layers) { return !(stopped = !on_layer(layers)); };
   const std::span<const float> logits = loaded_->forward.run(segments, wanted, observer, guard);
+  const std::optional<ReadFailure> failure = loaded_->forward.take_failure();
   for (const Feed& feed : feeds) {
-    if (stopped) {
+    if (stopped || failure) {
       feed.session->clear();
     } else {
       feed.session->tokens_.insert(feed.session->tokens_.end(), feed.tokens.begin(),
                                    feed.tokens.end());
     }
   }
+  if (failure) throw read_error(*failure, loaded_->dir);
   return logits;
 }
 

@@ -67,16 +67,22 @@ class Engine {
   const Workers& workers() const;
   const TensorDir& tensors() const;
   int64_t weight_bytes() const;  // of all tensors in the file
-  // Whether weights lie in memory of the engine's own; else they are read from their file on use.
+  // Whether weights lie in memory of the engine's own, but perhaps for routed experts; else they
+  // are read from their file on use.
   bool holds_weights() const;
-  int64_t memory_bytes() const;  // taken for weights and scratch; sessions come on top
-  const Plan& plan() const;      // what the engine follows
+  // Through which routed experts come that don't all fit; null where they do, or where nothing
+  // does.
+  const ExpertCache* cache() const;
+  int64_t memory_bytes() const;  // taken for weights, slots and scratch; sessions come on top
+  const std::vector<std::string>& notes() const;  // on what the system refused
+  const Plan& plan() const;                       // what the engine follows
 
   std::unique_ptr<Session> new_session();
 
   // One step of several sessions, chunk_tokens() tokens at most in all. The logits [rows wanted,
   // vocab], feed after feed, are valid until the next step. `on_layer` as for Forward::run: the
-  // sessions are cleared where it ends the step.
+  // sessions are cleared where it ends the step. Throws Error where a part of the model can't be
+  // read; the sessions are cleared then, and the engine goes on.
   std::span<const float> step(std::span<const Feed> feeds, LogitRows wanted,
                               ForwardObserver* observer = nullptr,
                               const std::function<bool(int32_t)>& on_layer = nullptr);
@@ -85,6 +91,8 @@ class Engine {
 
   // Time, bytes and flops by stage since the last clear.
   StageClock& clock();
+  // Clears those, and the cache's.
+  void clear_figures();
 
  private:
   Engine();

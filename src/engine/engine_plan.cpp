@@ -122,6 +122,9 @@ Plan plan_for(const EngineOptions& options, const TensorDir& dir, const ModelCon
   return plan;
 }
 
-bool holds_all_weights(const Plan& plan) { return plan.fits() && plan.nvme.experts == 0; }
+WeightPlaces weight_places(const Plan& plan) {
+  if (!plan.fits()) return WeightPlaces::kFiles;
+  return plan.nvme.experts == 0 ? WeightPlaces::kMemory : WeightPlaces::kMemoryAndCache;
+}
 
 }  // namespace hearth

@@ -21,7 +21,9 @@ int64_t free_ram_budget();
 Plan plan_for(const EngineOptions& options, const TensorDir& dir, const ModelConfig& config,
               const std::string& source);
 
-// Whether all weights lie in memory; else those that don't are read from their file on use.
-bool holds_all_weights(const Plan& plan);
+// Where the plan has the weights: all in memory; all but the routed experts, which come through a
+// cache; none, where even that doesn't fit and files are read on use.
+enum class WeightPlaces { kMemory, kMemoryAndCache, kFiles };
+WeightPlaces weight_places(const Plan& plan);
 
 }  // namespace hearth

@@ -52,7 +52,7 @@ Generated generate(Engine& engine, Session& session, std::span<const int32_t> pr
   result.stop_reason = logits.empty() ? StopReason::kCaller : StopReason::kLength;
 
   start = Clock::now();
-  engine.clock().clear();
+  engine.clear_figures();
   bool wanted = !logits.empty() && options.max_tokens != 0;
   while (wanted) {
     const int32_t token = sampler.sample(logits, result.tokens);
@@ -73,6 +73,7 @@ Generated generate(Engine& engine, Session& session, std::span<const int32_t> pr
   }
   result.decode_seconds = seconds_since(start);
   result.decode_bytes = bytes_read(engine.clock());
+  if (const ExpertCache* cache = engine.cache()) result.decode_cache = cache->stats();
   return result;
 }
 

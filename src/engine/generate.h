@@ -33,6 +33,7 @@ struct Generated {
   int64_t decode_steps = 0;  // forward passes of one token
   double decode_seconds = 0;
   int64_t decode_bytes = 0;  // weights and cache rows read in them
+  CacheStats decode_cache;   // of them, where experts come through a cache
 };
 
 // Where the session's tokens are a beginning of `prompt`, only the rest is fed, else the session

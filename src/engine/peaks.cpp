@@ -4,6 +4,8 @@
 #include <atomic>
 #include <chrono>
 
+#include "offload/store/weight_memory.h"
+
 namespace hearth {
 namespace {
 
@@ -32,7 +34,8 @@ PeakProbe::PeakProbe(const Engine& engine) : engine_(engine) {
   if (engine.holds_weights()) list_weights();
   uint64_t bytes = 0;
   for (const auto& piece : pieces_) bytes += piece.size();
-  if (bytes >= kWeightBytesMin) return;
+  // Beside a cache no memory is taken: there, every byte of the budget has its use.
+  if (bytes >= kWeightBytesMin || engine.cache() != nullptr) return;
   pieces_.clear();
   memory_ = Buffer(kBytes);
   // Pages differ, so that none can be merged with another.
@@ -45,11 +48,14 @@ PeakProbe::PeakProbe(const Engine& engine) : engine_(engine) {
   add_pieces({memory_.data(), memory_.bytes()});
 }
 
-// Of stacked experts as many as a token uses, spread over the stack.
+// Of stacked experts as many as a token uses, spread over the stack; the cache's slots instead
+// where experts are in one.
 void PeakProbe::list_weights() {
   const ModelConfig& config = engine_.config();
+  if (engine_.cache() != nullptr) add_pieces(engine_.cache()->memory());
   for (const auto& [name, tensor] : engine_.tensors().tensors) {
-    const bool is_stack = tensor.dims.size() == 3;
+    const bool is_stack = is_expert_stack(tensor);
+    if (is_stack && engine_.cache() != nullptr) continue;
     const int64_t parts = is_stack ? tensor.dims[2] : 1;
     const int64_t used = is_stack ? std::min<int64_t>(config.experts_used, parts) : 1;
     const uint64_t part_bytes = tensor.bytes / static_cast<uint64_t>(parts);

@@ -70,6 +70,7 @@ Activations::Activations(const ModelConfig& config, const Kernels& kernels, int6
       ActivationBuffer(kernels, n, static_cast<int64_t>(config.output_groups) * config.output_rank);
 
   router_scores = floats(n * config.experts);
+  guess_scores = floats(config.experts);
   picks = ints(n * used);
   pick_weights = floats(n * (used + 1));
   expert_gate = floats(n * used * config.expert_dim);
@@ -118,6 +119,7 @@ int64_t Activations::bytes() const {
                                &thread_row,
                                &group_rows,
                                &router_scores,
+                               &guess_scores,
                                &picks,
                                &pick_weights,
                                &expert_gate,

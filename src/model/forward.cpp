@@ -5,16 +5,14 @@
 
 #include "base/check.h"
 #include "format/dequantize.h"
+#include "model/lookahead.h"
 #include "model/step.h"
 
 namespace hearth {
 namespace {
 
-std::vector<ExpertWeights> expert_stacks(const ModelWeights& weights) {
-  std::vector<ExpertWeights> stacks;
-  for (const LayerWeights& layer : weights.layers) stacks.push_back(layer.moe.routed);
-  return stacks;
-}
+// A prompt of so many picks for each expert touches nearly all of them.
+constexpr int64_t kPicksToTouchAll = 4;
 
 // Rows in a batch whose logits are wanted.
 void list_wanted_rows(const Batch& batch, LogitRows wanted, std::vector<int32_t>& rows) {
@@ -33,7 +31,8 @@ void list_wanted_rows(const Batch& batch, LogitRows wanted, std::vector<int32_t>
 class Forward::Pass {
  public:
   Pass(const ModelConfig& config, const ModelWeights& weights, const Kernels& kernels,
-       const Workers& workers, int64_t context, const Limits& limits)
+       const Workers& workers, int64_t context, const Limits& limits,
+       std::unique_ptr<ExpertCache> cache)
       : config_(config),
         weights_(weights),
         limits_(limits),
@@ -42,7 +41,9 @@ class Forward::Pass {
         rope_compressed_(config.rope_compressed, config.rope_dim),
         compute_{kernels, workers, {}, {}, false},
         act_(config, kernels, context, workers.threads(), limits),
-        store_(expert_stacks(weights), config.experts, config.experts_used, limits.chunk_tokens) {
+        store_(layer_experts(weights), config.experts, config.experts_used, limits.chunk_tokens,
+               std::move(cache)),
+        lookahead_(config.layers, config.experts_used) {
     batch_.rows.reserve(limits.chunk_tokens);
     batch_.segments.reserve(limits.chunk_tokens);
     batch_.first_rows.reserve(limits.chunk_tokens);
@@ -54,6 +55,7 @@ class Forward::Pass {
                              const std::function<bool(int32_t)>& on_layer) {
     take_batch(segments);
     Step step{config_, limits_, rope_compressed_, compute_, act_, batch_};
+    expect_hashed();
     embed();
     if (observer != nullptr)
       observer->streams(-1, act_.streams_row(0), act_.streams_stride, batch_.n());
@@ -63,7 +65,10 @@ class Forward::Pass {
         observer->picks(layer, act_.picks.as<int32_t>(), batch_.n());
         observer->streams(layer, act_.streams_row(0), act_.streams_stride, batch_.n());
       }
-      if (on_layer && !on_layer(layer + 1)) return {};
+      if (store_.has_failed() || (on_layer && !on_layer(layer + 1))) {
+        store_.abandon();
+        return {};
+      }
     }
     for (const Segment& segment : batch_.segments)
       segment.cache->position += std::ssize(segment.tokens);
@@ -71,6 +76,7 @@ class Forward::Pass {
   }
 
   Compute& compute() { return compute_; }
+  ExpertStore& store() { return store_; }
   const Limits& limits() const { return limits_; }
   const Activations& activations() const { return act_; }
 
@@ -94,6 +100,39 @@ class Forward::Pass {
     // A row that decodes must not depend on its neighbours, so one of them binds the whole step.
     compute_.prefill = std::ranges::all_of(
         segments, [](const Segment& segment) { return segment.tokens.size() > 1; });
+  }
+
+  // The experts of hash-routed layers follow from the tokens, so they are known before their layers
+  // begin.
+  void expect_hashed() {
+    ExpertCache* cache = store_.cache();
+    if (cache == nullptr) return;
+    for (int32_t layer = 0; layer < config_.hash_layers; ++layer) {
+      const std::vector<int32_t>& table = weights_.layers[layer].moe.hash_table;
+      for (const BatchRow& row : batch_.rows) {
+        for (int32_t k = 0; k < config_.experts_used; ++k) {
+          cache->expect(layer, table[int64_t{row.token} * config_.experts_used + k]);
+        }
+      }
+    }
+    cache->poll();
+  }
+
+  // Asks for the layer's experts, then for those that the next one may need: nearly all where a
+  // long prompt passes, else what is guessed for a single token.
+  void begin_experts(Step& step, int32_t layer) {
+    const int32_t* picks = act_.picks.as<int32_t>();
+    store_.begin_layer(layer, {batch_.n(), config_.experts_used, picks});
+    ExpertCache* cache = store_.cache();
+    if (cache == nullptr) return;
+    lookahead_.settle(layer, picks, batch_.n());
+    const int32_t next = layer + 1;
+    if (next >= config_.layers) return;
+    if (int64_t{batch_.n()} * config_.experts_used >= kPicksToTouchAll * config_.experts) {
+      for (int32_t expert = 0; expert < config_.experts; ++expert) cache->expect(next, expert);
+    } else if (batch_.n() == 1 && next >= config_.hash_layers) {
+      lookahead_.guess(step, layer, weights_.layers[next].moe, *cache);
+    }
   }
 
   // Every stream of a row starts as the token's embedding; the row's rotations follow from its
@@ -128,10 +167,13 @@ class Forward::Pass {
     enter_hyper_connection(step, weights.attention_hyper, weights.attention.norm);
     attention(step, layer, weights.attention);
     leave_hyper_connection(step);
+    store_.poll();
 
     enter_hyper_connection(step, weights.moe_hyper, weights.moe.norm);
     route(step, layer, weights.moe);
+    begin_experts(step, layer);
     experts(step, layer, weights.moe, store_);
+    lookahead_.experts_done();
     leave_hyper_connection(step);
   }
 
@@ -157,13 +199,16 @@ class Forward::Pass {
   Compute compute_;
   Activations act_;
   ExpertStore store_;
+  Lookahead lookahead_;
   Batch batch_;
   std::vector<int32_t> wanted_rows_;
 };
 
 Forward::Forward(const ModelConfig& config, const ModelWeights& weights, const Kernels& kernels,
-                 const Workers& workers, int64_t context, const Limits& limits)
-    : pass_(std::make_unique<Pass>(config, weights, kernels, workers, context, limits)) {}
+                 const Workers& workers, int64_t context, const Limits& limits,
+                 std::unique_ptr<ExpertCache> cache)
+    : pass_(std::make_unique<Pass>(config, weights, kernels, workers, context, limits,
+                                   std::move(cache))) {}
 Forward::~Forward() = default;
 
 int32_t Forward::chunk_tokens() const { return pass_->limits().chunk_tokens; }
@@ -173,6 +218,9 @@ std::span<const float> Forward::run(std::span<const Segment> segments, LogitRows
                                     const std::function<bool(int32_t)>& on_layer) {
   return pass_->run(segments, wanted, observer, on_layer);
 }
+
+std::optional<ReadFailure> Forward::take_failure() { return pass_->store().take_failure(); }
+ExpertCache* Forward::cache() { return pass_->store().cache(); }
 
 StageClock& Forward::clock() { return pass_->compute().clock; }
 int64_t Forward::scratch_bytes() const { return pass_->activations().bytes(); }

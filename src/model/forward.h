@@ -2,12 +2,13 @@
 // hyper-connection, attention, hyper-connection, experts; then the head.
 //
 // One thread owns a Forward; it uses the workers inside each step. After construction nothing is
-// allocated.
+// allocated. Experts may come from a cache, which then reads them while others are computed.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/limits.h"
@@ -17,6 +18,7 @@
 #include "model/kv_cache.h"
 #include "model/stages.h"
 #include "model/weights.h"
+#include "offload/store/expert_cache.h"
 
 namespace hearth {
 
@@ -43,7 +45,8 @@ class Forward {
  public:
   // `context` bounds the position of any token. The references must outlive the object.
   Forward(const ModelConfig& config, const ModelWeights& weights, const Kernels& kernels,
-          const Workers& workers, int64_t context, const Limits& limits);
+          const Workers& workers, int64_t context, const Limits& limits,
+          std::unique_ptr<ExpertCache> cache = nullptr);
   ~Forward();
 
   int32_t chunk_tokens() const;
@@ -53,10 +56,14 @@ class Forward {
   // segment, are valid until the next call; there may be Limits::logit_rows of them. Each segment
   // must fit its cache's context, and tokens be below the vocabulary size.
   // `on_layer` is called after each layer with the number done; where it returns false the run ends
-  // there without logits, and the segments' caches must be set back to the start.
+  // there without logits, and the segments' caches must be set back to the start. The same where an
+  // expert can't be read; take_failure then tells.
   std::span<const float> run(std::span<const Segment> segments, LogitRows wanted,
                              ForwardObserver* observer = nullptr,
                              const std::function<bool(int32_t)>& on_layer = nullptr);
+
+  std::optional<ReadFailure> take_failure();
+  ExpertCache* cache();  // of experts that are read as they are wanted; null where all are held
 
   StageClock& clock();
   int64_t scratch_bytes() const;  // activations, whether touched or not

@@ -1,8 +1,8 @@
 // The experts: every routed group and the shared expert, summed per token in routing order, so that
 // a token's result does not depend on how tokens were grouped or where weights lay.
 //
-// However many experts run together, they take two loops over the workers: gate and up with all
-// that follows them, then down.
+// However many experts are at hand together, they take two loops over the workers: gate and up with
+// all that follows them, then down.
 #include <algorithm>
 
 #include "model/step.h"
@@ -108,8 +108,9 @@ void list_down_products(Step& step, std::span<const ExpertGroup> groups,
   }
 }
 
-// The second loop: each piece computes the same rows of every expert's down and sums them.
-void down_and_sum(Step& step, StageTotals& totals) {
+// The second loop: each piece computes the same rows of every expert's down, and sums the outputs
+// of all experts where these are the last.
+void down_and_sum(Step& step, StageTotals& totals, bool is_last) {
   constexpr int64_t kRowTile = 16;
   const Compute& compute = step.compute;
   const Activations& act = step.act;
@@ -123,10 +124,10 @@ void down_and_sum(Step& step, StageTotals& totals) {
         return ProductPiece{&act.products[p], begin, begin + rows};
       };
       for (size_t p = 0; p < act.products.size(); ++p) {
-        const bool is_last = p + 1 == act.products.size();
-        const ProductPiece next = piece_of(is_last ? p : p + 1);
-        multiply_piece(compute, piece_of(p), is_last ? nullptr : &next);
+        const ProductPiece next = piece_of(std::min(p + 1, act.products.size() - 1));
+        multiply_piece(compute, piece_of(p), p + 1 < act.products.size() ? &next : nullptr);
       }
+      if (!is_last) continue;
       for (int32_t row = 0; row < step.batch.n(); ++row) {
         compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim + begin,
                                      act.dim, act.pick_weights.as<float>() + row * outputs, outputs,
@@ -136,24 +137,26 @@ void down_and_sum(Step& step, StageTotals& totals) {
   });
 }
 
-void routed_experts(Step& step, int32_t layer, float clamp, ExpertStore& store) {
+// In the order in which the store has them at hand. Where a read fails the rest is left out, and
+// the store knows.
+void routed_experts(Step& step, float clamp, ExpertStore& store) {
   Activations& act = step.act;
   StageTotals& totals = step.compute.clock[Stage::kRoutedExperts];
   const StageTimer timer(totals);
-  const GroupedExperts grouped =
-      store.group(layer, {step.batch.n(), step.config.experts_used, act.picks.as<int32_t>()});
   const Hidden hidden{act.expert_gate.as<float>(), act.expert_up.as<float>(),
                       act.expert_hidden.fresh(), clamp};
-  gate_and_up(step, totals, grouped.on_cpu, hidden);
-  list_down_products(step, grouped.on_cpu, hidden.rows);
-  down_and_sum(step, totals);
+  for (auto groups = store.next(); !groups.empty(); groups = store.next()) {
+    gate_and_up(step, totals, groups, hidden);
+    list_down_products(step, groups, hidden.rows);
+    down_and_sum(step, totals, store.is_done());
+  }
 }
 
 }  // namespace
 
 void experts(Step& step, int32_t layer, const MoeWeights& weights, ExpertStore& store) {
   shared_expert(step, weights.shared, step.config.shared_clamp[layer]);
-  routed_experts(step, layer, step.config.expert_clamp[layer], store);
+  routed_experts(step, step.config.expert_clamp[layer], store);
 }
 
 }  // namespace hearth

@@ -458,9 +458,9 @@ Floats moe(const ModelConfig& config, const MoeWeights& weights, int32_t layer,
     for (const auto& [t, share] : guests[e]) {
       inputs.insert(inputs.end(), x.begin() + t * dim, x.begin() + (t + 1) * dim);
     }
-    const ExpertWeights one{expert_slice(weights.routed.gate, config.experts, e),
-                            expert_slice(weights.routed.up, config.experts, e),
-                            expert_slice(weights.routed.down, config.experts, e)};
+    const ExpertWeights one{expert_slice(weights.routed.stacks.gate, config.experts, e),
+                            expert_slice(weights.routed.stacks.up, config.experts, e),
+                            expert_slice(weights.routed.stacks.down, config.experts, e)};
     const Floats outputs = expert(one, inputs, config.expert_clamp[layer]);
     for (size_t i = 0; i < guests[e].size(); ++i) {
       const auto& [t, share] = guests[e][i];

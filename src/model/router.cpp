@@ -37,6 +37,20 @@ void weigh_picks(const ModelConfig& config, const float* scores, const int32_t* 
 
 }  // namespace
 
+void guess_picks(Step& step, const MoeWeights& next, int32_t count, std::vector<int32_t>& picks) {
+  const ModelConfig& config = step.config;
+  StageTotals& totals = step.compute.clock[Stage::kRouter];
+  const StageTimer timer(totals);
+  ActivationRows& x = step.act.x.rows();
+  round_rows_for(step.compute, next.router.type, x, 1);
+  float* scores = step.act.guess_scores.as<float>();
+  const Product product{next.router, &x, nullptr, 1, scores, config.experts};
+  multiply(step.compute, totals, {&product, 1});
+  for (int32_t e = 0; e < config.experts; ++e) scores[e] = score(scores[e]);
+  picks.resize(count);
+  pick_best(scores, next.bias, config.experts, count, picks.data());
+}
+
 void route(Step& step, int32_t layer, const MoeWeights& weights) {
   const ModelConfig& config = step.config;
   Activations& act = step.act;

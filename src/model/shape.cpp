@@ -3,12 +3,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 
 #include "base/error.h"
 #include "model/kv_cache.h"
 #include "model/step.h"
 #include "model/synth_layout.h"
+#include "offload/store/expert_slots.h"
+#include "offload/store/weight_memory.h"
 
 namespace hearth {
 namespace {
@@ -43,7 +46,7 @@ bool is_multiplied(const TensorEntry& tensor) {
 }
 
 void add_to_layer(const TensorEntry& tensor, LayerShape& layer) {
-  if (tensor.dims.size() == 3) {
+  if (is_expert_stack(tensor)) {
     const MatrixUse use = use_of(tensor, tensor.dims[2]);
     layer.expert_bytes += use.bytes;
     add_use(layer.expert, use);
@@ -67,20 +70,19 @@ void add_tensors(const TensorDir& dir, ModelShape& shape) {
   }
 }
 
-// Files are read from their first tensor to the end of their last.
-int64_t padding_of(const TensorDir& dir) {
-  int64_t padding = 0;
-  for (int file = 0; file < static_cast<int>(dir.files.size()); ++file) {
-    uint64_t begin = UINT64_MAX, end = 0, held = 0;
-    for (const auto& [name, tensor] : dir.tensors) {
-      if (tensor.file != file) continue;
-      begin = std::min(begin, tensor.offset);
-      end = std::max(end, tensor.offset + tensor.bytes);
-      held += tensor.bytes;
-    }
-    if (begin < end) padding += static_cast<int64_t>(end - begin - held);
+// Room for an expert of any layer: gates and ups are named so, the rest are downs.
+int64_t slot_bytes_of(const TensorDir& dir) {
+  std::array<int64_t, 3> most{};
+  for (const auto& [name, tensor] : dir.tensors) {
+    if (!is_expert_stack(tensor)) continue;
+    const int part = name.find("gate") != std::string::npos ? 0
+                     : name.find("up") != std::string::npos ? 1
+                                                            : 2;
+    most[part] = std::max(most[part], use_of(tensor, tensor.dims[2]).bytes);
   }
-  return padding;
+  int64_t bytes = 0;
+  for (const int64_t part : most) bytes += slot_part_bytes(part);
+  return bytes;
 }
 
 Limits with_chunk(Limits limits, int32_t chunk_tokens) {
@@ -150,7 +152,9 @@ ModelShape shape_of(const TensorDir& dir, const ModelConfig& config, const Kerne
     shape.layers.push_back(std::move(layer));
   }
   add_tensors(dir, shape);
-  shape.padding_bytes = padding_of(dir);
+  shape.padding_bytes = padding_bytes(dir, HeldWeights::kAll);
+  shape.dense_padding_bytes = padding_bytes(dir, HeldWeights::kAllButExperts);
+  shape.slot_bytes = slot_bytes_of(dir);
   shape.kv_bytes = [=](int64_t context, int32_t chunk) {
     return kv_bytes_of(config, kv, context, with_chunk(limits, chunk));
   };

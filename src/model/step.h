@@ -86,6 +86,7 @@ struct Activations {
   ActivationBuffer grouped_out;    // [n, groups * output_rank]
 
   Buffer router_scores;  // [n, experts]
+  Buffer guess_scores;   // [experts]
   Buffer picks;          // [n, experts_used] int32
   Buffer pick_weights;   // [n, experts_used + 1]: the last one is the shared expert's
   Buffer expert_gate;    // [slots, expert_dim]; slots = n * experts_used
@@ -129,6 +130,9 @@ void append_entries(Step& step, int32_t layer, const CompressorWeights& weights,
 void select_entries(Step& step, int32_t layer);
 
 void route(Step& step, int32_t layer, const MoeWeights& weights);
+// What `next`, the router of a later layer, would pick for the first row of act.x, best first.
+void guess_picks(Step& step, const MoeWeights& next, int32_t count, std::vector<int32_t>& picks);
+// The store has begun the layer.
 void experts(Step& step, int32_t layer, const MoeWeights& weights, ExpertStore& store);
 
 }  // namespace hearth

@@ -110,9 +110,11 @@ class Binder {
     } else {
       weights.bias = vector("exp_probs_b.bias", config_.experts);
     }
-    weights.routed = {stack("ffn_gate_exps.weight", config_.expert_dim, config_.dim),
-                      stack("ffn_up_exps.weight", config_.expert_dim, config_.dim),
-                      stack("ffn_down_exps.weight", config_.dim, config_.expert_dim)};
+    LayerExperts& routed = weights.routed;
+    routed.stacks = {
+        stack("ffn_gate_exps.weight", config_.expert_dim, config_.dim, routed.places[0]),
+        stack("ffn_up_exps.weight", config_.expert_dim, config_.dim, routed.places[1]),
+        stack("ffn_down_exps.weight", config_.dim, config_.expert_dim, routed.places[2])};
     weights.shared = {matrix("ffn_gate_shexp.weight", config_.shared_dim, config_.dim),
                       matrix("ffn_up_shexp.weight", config_.shared_dim, config_.dim),
                       matrix("ffn_down_shexp.weight", config_.dim, config_.shared_dim)};
@@ -139,8 +141,12 @@ class Binder {
   }
 
   // All routed experts of a layer: rows are stacked expert after expert.
-  Matrix stack(const std::string& name, int64_t rows, int64_t cols) {
-    return view(name, {cols, rows, config_.experts}, rows * config_.experts, cols);
+  Matrix stack(const std::string& name, int64_t rows, int64_t cols, StackPlace& place) {
+    const std::vector<int64_t> dims = {cols, rows, config_.experts};
+    if (const TensorEntry* entry = find_tensor(dir_, prefix_ + name)) {
+      place = {entry->file, static_cast<int64_t>(entry->offset)};
+    }
+    return view(name, dims, rows * config_.experts, cols);
   }
 
   Matrix view(const std::string& name, const std::vector<int64_t>& dims, int64_t rows,
@@ -199,6 +205,12 @@ class Binder {
 };
 
 }  // namespace
+
+std::vector<LayerExperts> layer_experts(const ModelWeights& weights) {
+  std::vector<LayerExperts> layers;
+  for (const LayerWeights& layer : weights.layers) layers.push_back(layer.moe.routed);
+  return layers;
+}
 
 ModelWeights bind_weights(const TensorDir& dir, const ModelConfig& config,
                           const std::string& source) {

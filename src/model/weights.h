@@ -54,7 +54,7 @@ struct MoeWeights {
   Matrix router;                    // [experts, D]
   Vector bias;                      // [experts]; learned routing only
   std::vector<int32_t> hash_table;  // [vocab, experts_used]; hash-routed layers only
-  ExpertWeights routed;             // all experts stacked: rows = experts * rows of one
+  LayerExperts routed;              // stacks: rows = experts * rows of one
   ExpertWeights shared;
 };
 
@@ -72,6 +72,8 @@ struct ModelWeights {
   Vector head_norm;  // [D]
   Matrix output;     // [vocab, D]
 };
+
+std::vector<LayerExperts> layer_experts(const ModelWeights& weights);
 
 // Views into the files of `dir`, which must outlive them. Throws one Error listing every missing
 // tensor and every wrong shape or value (hash tables that name experts out of range, NaN scales in

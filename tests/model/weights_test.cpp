@@ -112,7 +112,7 @@ TEST_CASE("every tensor binds with its shape") {
   CHECK(weights.layers[2].attention.compressor.ape.size() == 128 * 48);
   CHECK(weights.layers[2].attention.indexer.query.data == nullptr);
 
-  const Matrix stack = csa.moe.routed.down;
+  const Matrix stack = csa.moe.routed.stacks.down;
   CHECK(stack.rows == 12 * 96);
   const Matrix last = expert_slice(stack, 12, 11);
   CHECK(last.rows == 96);

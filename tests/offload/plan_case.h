@@ -68,6 +68,7 @@ inline ModelShape small_model(int32_t layers = 4, int32_t experts = 16, int64_t 
   model.expert_dim = 512;
   model.kv_value_bytes = 2;
   const int64_t expert_bytes = expert_kib << 10;
+  model.slot_bytes = expert_bytes + (24 << 10);  // blocks around three matrices
   static constexpr int32_t kRatios[] = {0, 4, 128};
   for (int32_t i = 0; i < layers; ++i) {
     LayerShape layer;
