@@ -110,12 +110,12 @@ TEST_CASE("a failed request is answered only when no piece of it is under way") 
   reader.start({0, 0, 30000, memory.data(), 4});  // four pieces, three at once
   ReadResult result{};
   CHECK_FALSE(reader.poll(result));
-  for (const int32_t next : {4096, -EIO, -ENOMEM}) {
+  for (const int32_t next : {4096, -EIO, 4096}) {
     queue.finish_next(next);
     CHECK_FALSE(reader.poll(result));
   }
-  CHECK(all.size() == 4);  // the first again for its rest, before another failed
-  queue.finish_next(4096);
+  CHECK(all.size() == 4);  // the first again for its rest; nothing once another had failed
+  queue.finish_next(-ENOMEM);
   REQUIRE(reader.poll(result));
   CHECK(result.tag == 4);
   CHECK(result.error == EIO);
@@ -135,6 +135,18 @@ TEST_CASE("what passes is tried again, what doesn't ends the request") {
     run.go(*reader, options.requests_max);
     CHECK(run.count(0) == 2);
     CHECK(reader->stats().retries == 3);
+  }
+  SUBCASE("more often than any error passes, but something comes in between") {
+    ReaderOptions one_piece = options;
+    one_piece.depth = 1;
+    FakeReadFaults faults;
+    for (int read = 0; read <= 160; ++read) faults.script.push_back({read, -EAGAIN});
+    faults.script[80].result = 4096;
+    const auto reader = fake_reader(files, one_piece, faults);
+    Run run(files.contents(), {{0, 0, 8192}});
+    run.go(*reader, options.requests_max);
+    CHECK(run.count(0) == 1);
+    CHECK(reader->stats().retries == 160);
   }
   SUBCASE("for ever") {
     FakeReadFaults faults;
