@@ -35,7 +35,8 @@ ONLY_PART = {
     # How weights lie for the kernels, and the tables that probes are handed; not which kernels there are.
     ("offload", "cpu_kernels"): ("cpu_kernels/kernels.h",),
     # The engine loads; what happens to the bytes then is the model's and the store's business.
-    ("src/engine", "offload"): ("offload/machine/", "offload/plan/", "offload/store/"),
+    ("src/engine", "offload"): ("offload/machine/", "offload/plan/", "offload/store/weight_memory.h",
+                              "offload/store/open_cache.h"),
 }
 
 # What files compiled with -m flags may reach: plain data, and headers whose functions are all intrinsics. xsimd comes

@@ -58,9 +58,12 @@ Resource Cost::bottleneck() const {
 }
 
 const DiskRate* best_disk_rate(const Disk& disk, int64_t expert_bytes) {
+  if (disk.rates.empty()) return nullptr;
+  const int64_t least =
+      std::ranges::min_element(disk.rates, {}, &DiskRate::block_bytes)->block_bytes;
   const DiskRate* best = nullptr;
   for (const DiskRate& rate : disk.rates) {
-    if (rate.block_bytes > expert_bytes) continue;
+    if (rate.block_bytes > std::max(expert_bytes, least)) continue;
     if (best == nullptr || rate.read_gb_s > best->read_gb_s) best = &rate;
   }
   return best;

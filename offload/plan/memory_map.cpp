@@ -30,7 +30,8 @@ void add_scratch(TierPlan& tier, int64_t bytes) { tier.scratch += bytes, tier.us
 // them, else in slots, of which a token's experts need one each.
 void place_in_ram(const ModelShape& model, int64_t wanted, TierPlan& ram, Placement& placement) {
   const int64_t padding = model.padding_bytes - model.dense_padding_bytes;
-  const int64_t free = room(ram) - kProgramBytes - kTokenBytes * model.vocab;
+  const int64_t program = kProgramBytes + kTokenBytes * model.vocab;
+  const int64_t free = room(ram) - program;
   const int64_t bytes =
       wanted == model.expert_count() ? model.routed_bytes() : wanted * largest_expert(model);
   if (bytes + padding <= free) {
@@ -41,7 +42,7 @@ void place_in_ram(const ModelShape& model, int64_t wanted, TierPlan& ram, Placem
   const int64_t slots = slots_in(free, model.slot_bytes);
   const int64_t least = std::min<int64_t>(model.experts_used, wanted - 1);
   placement.ram_experts = slots < least ? 0 : std::min(slots, wanted - 1);
-  if (slots < least) add_scratch(ram, least * model.slot_bytes);
+  if (slots < least) add_scratch(ram, least * model.slot_bytes + program);
 }
 
 // Spreads `count` experts over layers `begin` .. so that all hold as evenly many as they can,

@@ -204,6 +204,107 @@ TEST_CASE("the plan knows every byte that is then taken") {
   }
 }
 
+// Logits of a prompt, then of tokens one by one, under a budget; empty where the engine refuses it.
+struct Budgeted {
+  bool streams = false;
+  int64_t slots = 0;
+  std::vector<float> logits;
+};
+
+Budgeted run_with_budget(EngineOptions options, std::optional<int64_t> budget) {
+  options.ram_budget = budget;
+  std::unique_ptr<Engine> engine;
+  try {
+    engine = Engine::open(options);
+  } catch (const Error&) {
+    return {};
+  }
+  Budgeted result;
+  if (const ExpertCache* cache = engine->cache()) result = {true, cache->slots(), {}};
+  const auto session = engine->new_session();
+  CHECK(engine->memory_bytes() + session->bytes() == engine->plan().ram.used);
+  std::vector<int32_t> tokens;
+  for (int32_t i = 0; i < 90; ++i) tokens.push_back(5 + i * i % 1500);
+  const auto take = [&](std::span<const float> logits) {
+    result.logits.insert(result.logits.end(), logits.begin(), logits.end());
+  };
+  take(session->feed(std::span(tokens).first(70)));
+  for (int32_t i = 70; i < 90; ++i) take(session->feed(std::span(tokens).subspan(i, 1)));
+  return result;
+}
+
+TEST_CASE("under any budget that is enough the logits are the same, and bytes are as planned") {
+  for (const auto& model : {test::models("demo.gguf"), test::data("demo/demo-q2_k.gguf")}) {
+    CAPTURE(model.string());
+    EngineOptions options;
+    options.model = model;
+    options.context = 200;
+    options.threads = 2;
+    options.limits = test::limits();
+    options.chunk_tokens = test::limits().chunk_tokens == 1 ? 1 : 40;
+    const Budgeted whole = run_with_budget(options, std::nullopt);
+    REQUIRE(!whole.streams);
+    REQUIRE(!whole.logits.empty());
+    int streamed = 0;
+    int64_t least = INT64_MAX;
+    for (int64_t budget = int64_t{110} << 20; budget > 0; budget -= int64_t{1} << 20) {
+      const Budgeted part = run_with_budget(options, budget);
+      if (part.logits.empty()) break;
+      CHECK(part.logits == whole.logits);
+      streamed += part.streams;
+      if (part.streams) least = std::min(least, part.slots);
+    }
+    CHECK(streamed >= 4);
+    CHECK(least < 20);
+  }
+}
+
+TEST_CASE("a model file that shrinks fails the request, with a message, and the engine goes on") {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path path = folder.path() / "model.gguf";
+  std::filesystem::copy_file(test::models("demo.gguf"), path);
+  EngineOptions options;
+  options.model = path;
+  options.context = 100;
+  options.threads = 2;
+  options.limits = test::limits();
+  options.chunk_tokens = test::limits().chunk_tokens == 1 ? 1 : 40;
+  std::unique_ptr<Engine> engine;
+  for (int64_t budget = int64_t{110} << 20; engine == nullptr; budget -= int64_t{1} << 20) {
+    REQUIRE(budget > 0);
+    options.ram_budget = budget;
+    auto opened = Engine::open(options);
+    if (opened->cache() != nullptr && opened->cache()->slots() < 40) engine = std::move(opened);
+  }
+  const std::vector<int32_t> tokens = {5, 6, 7, 8, 9, 10, 11, 12};
+  const auto session = engine->new_session();
+  const auto logits_of = [&] {
+    session->clear();
+    const auto logits = session->feed(tokens);
+    return std::vector<float>(logits.begin(), logits.end());
+  };
+  const std::vector<float> before = logits_of();
+  const auto bytes = std::filesystem::file_size(path);
+  // Enough is left for the header alone.
+  std::filesystem::resize_file(path, bytes / 4);
+  int failures = 0;
+  for (int32_t i = 0; i < 30; ++i) {
+    try {
+      session->feed(std::vector<int32_t>{20 + 7 * i});
+    } catch (const Error& error) {
+      ++failures;
+      CHECK(std::string(error.what()).find("model.gguf: expert ") != std::string::npos);
+      CHECK(std::string(error.what()).find("the file ends before it") != std::string::npos);
+      CHECK(session->tokens().empty());
+    }
+  }
+  CHECK(failures > 0);
+  std::filesystem::resize_file(path, 0);
+  std::filesystem::copy_file(test::models("demo.gguf"), path,
+                             std::filesystem::copy_options::overwrite_existing);
+  CHECK(logits_of() == before);
+}
+
 TEST_CASE("a plan is replayed, and refused where it is of something else") {
   EngineOptions options;
   options.model = test::models("demo.gguf");
