@@ -119,7 +119,7 @@ std::vector<CostModel::Layers> CostModel::layers_of(const Placement& placement) 
     const bool on_gpu = placement.on_gpu(i, count);
     const auto same = std::ranges::find_if(groups, [&](const Layers& group) {
       return group.on_gpu == on_gpu && group.shape->ratio == layer.ratio &&
-             group.shape->dense_bytes == layer.dense_bytes &&
+             group.shape->dense_bytes == layer.dense_bytes && group.shape->hashed == layer.hashed &&
              group.shape->expert_bytes == layer.expert_bytes;
     });
     if (same == groups.end()) {
@@ -246,7 +246,7 @@ double CostModel::exchange_seconds(double bytes) const {
 }
 
 void CostModel::add_experts(const Layers& layers, const Placement& placement, const Tokens& tokens,
-                            Outlook outlook, Cost& cost) const {
+                            Outlook outlook, double dense_seconds, Cost& cost) const {
   const LayerShape& layer = *layers.shape;
   const double experts = model_.experts;
   const double picks = tokens.n * model_.experts_used;
@@ -273,7 +273,12 @@ void CostModel::add_experts(const Layers& layers, const Placement& placement, co
       expert_times(layer, layers.on_gpu, hits, misses, tokens_each, tokens.neighbours);
   Cost on_disk;
   if (from_disk > 0) {
-    on_disk.add(Resource::kDisk, from_disk * bytes / (std::max(disk_gb_s_, 1e-9) * 1e9));
+    // A token's hash-routed experts are asked for when its step begins. What arrives last is then
+    // still to be computed.
+    const double early = layer.hashed ? dense_seconds : 0;
+    const double reading = from_disk * bytes / (std::max(disk_gb_s_, 1e-9) * 1e9);
+    const double last = (times.on_host.total() / std::max(misses, 1.0)) * std::min(from_disk, 1.0);
+    on_disk.add(Resource::kDisk, std::max(reading - early, 0.0) + last);
   }
   const Cost* longest = &times.on_host;
   if (times.on_gpu.total() > longest->total()) longest = &times.on_gpu;
@@ -320,9 +325,10 @@ Cost CostModel::decode_step(const Placement& placement, const Workload& work,
   Cost cost;
   const Tokens tokens = one_each(work);
   for (const Layers& layers : layers_of(placement)) {
+    const double before = cost.total();
     add_dense(layers, tokens, cost);
     add_attention(layers, placement, tokens, cost);
-    add_experts(layers, placement, tokens, outlook, cost);
+    add_experts(layers, placement, tokens, outlook, (cost.total() - before) / layers.count, cost);
   }
   add_head(placement, work.parallel, cost);
   return cost;
@@ -335,7 +341,7 @@ void CostModel::add_chunk(const Placement& placement, int64_t position, int64_t 
   for (const Layers& layers : layers_of(placement)) {
     add_dense(layers, rows, chunk);
     add_attention(layers, placement, rows, chunk);
-    add_experts(layers, placement, rows, Outlook::kLikely, chunk);
+    add_experts(layers, placement, rows, Outlook::kLikely, 0, chunk);
   }
   for (int r = 0; r < kResources; ++r) cost.add(static_cast<Resource>(r), times * chunk.seconds[r]);
 }

@@ -104,7 +104,7 @@ class CostModel {
   void add_attention(const Layers& layers, const Placement& placement, const Tokens& tokens,
                      Cost& cost) const;
   void add_experts(const Layers& layers, const Placement& placement, const Tokens& tokens,
-                   Outlook outlook, Cost& cost) const;
+                   Outlook outlook, double dense_seconds, Cost& cost) const;
   void add_others(const LayerShape& layer, bool on_gpu, double experts, double tokens_each,
                   bool prompt, ExpertTimes& times) const;
   void add_head(const Placement& placement, int32_t rows, Cost& cost) const;
