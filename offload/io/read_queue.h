@@ -28,7 +28,7 @@ class ReadQueue {
  public:
   // Waits for the reads in flight.
   virtual ~ReadQueue() = default;
-  // Tells the queue of descriptors and memory that many reads will use, which then cost less. The
+  // Tells the queue of descriptors and memory that many reads will use, which then are faster. The
   // memory is pinned, so taken from the kernel at once. Returns the errno where the kernel refuses
   // to pin it: reads work all the same. Once, before the first read.
   virtual int prepare(std::span<const int> /*files*/,

@@ -271,10 +271,9 @@ OpenReader open_reader(const std::vector<ReaderFile>& files, const ReaderOptions
                                      std::generic_category().message(refused)));
   }
   if (const int error = queue->prepare(descriptors, options.memory); error != 0) {
-    open.notes.push_back(
-        fmt::format("the kernel doesn't pin the memory that reads go to ({}): they cost a little "
-                    "more of the processor",
-                    std::generic_category().message(error)));
+    open.notes.push_back(fmt::format(
+        "the kernel doesn't pin the memory that reads go to ({}): they are a little slower",
+        std::generic_category().message(error)));
   }
   open.reader = std::make_unique<Reader>(std::move(queue), std::move(sources), options);
   return open;
