@@ -63,14 +63,13 @@ int64_t bytes_of(const StageClock& clock) {
 
 class Bench {
  public:
-  Bench(Engine& engine, const BenchOptions& options) : engine_(engine), options_(options) {
-    std::mt19937_64 random(1);
-    const auto vocab = static_cast<uint64_t>(engine.config().vocab);
-    tokens_.resize(options.depth + options.prefill + options.decode);
-    for (int32_t& token : tokens_) token = static_cast<int32_t>(random() % vocab);
-  }
+  Bench(Engine& engine, const BenchOptions& options)
+      : engine_(engine),
+        options_(options),
+        tokens_(options.depth + options.prefill + options.decode) {}
 
   Repetition repeat() {
+    draw_tokens();
     const auto session = engine_.new_session();
     const std::span<const int32_t> tokens = tokens_;
     if (options_.depth > 0) session->feed(tokens.first(options_.depth));
@@ -92,6 +91,7 @@ class Bench {
 
   // Seconds in which `batch` sequences, each `depth` + 1 tokens old, decode their tokens together.
   double decode_batch(int batch) {
+    draw_tokens();
     std::vector<std::unique_ptr<Session>> sessions;
     const std::span<const int32_t> tokens = tokens_;
     for (int b = 0; b < batch; ++b) {
@@ -126,10 +126,17 @@ class Bench {
     return {seconds, engine_.clock(), cache != nullptr ? cache->stats() : CacheStats{}};
   }
 
+  // Others each time: a cache must not know them.
+  void draw_tokens() {
+    const auto vocab = static_cast<uint64_t>(engine_.config().vocab);
+    for (int32_t& token : tokens_) token = static_cast<int32_t>(random_() % vocab);
+  }
+
   void add_to_hash(std::span<const float> logits) { hash_.add(logits); }
 
   Engine& engine_;
   const BenchOptions& options_;
+  std::mt19937_64 random_{1};
   std::vector<int32_t> tokens_;
   Sampler sampler_{SamplingOptions{}};
   ResultHash hash_;
