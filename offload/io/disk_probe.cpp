@@ -9,7 +9,7 @@
 
 #include "base/buffer.h"
 #include "base/error.h"
-#include "offload/io/read_queue.h"
+#include "offload/io/reader.h"
 #include "offload/io/scratch_file.h"
 
 namespace hearth {
@@ -26,9 +26,10 @@ double seconds_between(Clock::time_point begin, Clock::time_point end) {
 // Reads random blocks of one size, `depth` in flight, for some time.
 class BlockReader {
  public:
-  BlockReader(const ScratchFile& file, std::unique_ptr<ReadQueue> queue, int64_t block, int depth,
-              const std::string& where)
-      : file_(file),
+  BlockReader(int descriptor, int64_t bytes, std::unique_ptr<ReadQueue> queue, int64_t block,
+              int depth, const std::string& where)
+      : descriptor_(descriptor),
+        bytes_(bytes),
         block_(block),
         where_(where),
         memory_(static_cast<size_t>(block * depth)),
@@ -63,9 +64,9 @@ class BlockReader {
 
  private:
   void start(size_t slot) {
-    const auto blocks = static_cast<uint64_t>(file_.bytes() / block_);
+    const auto blocks = static_cast<uint64_t>(bytes_ / block_);
     started_[slot] = Clock::now();
-    queue_->start({.file = file_.descriptor(),
+    queue_->start({.file = descriptor_,
                    .offset = static_cast<int64_t>(random_() % blocks) * block_,
                    .bytes = static_cast<int32_t>(block_),
                    .to = memory_.data() + static_cast<int64_t>(slot) * block_,
@@ -75,10 +76,11 @@ class BlockReader {
   [[noreturn]] void fail(int32_t result) const {
     const std::string why = result < 0 ? std::generic_category().message(-result)
                                        : fmt::format("{} of {} bytes came", result, block_);
-    throw Error("the scratch file can't be read: " + why, where_, "Check the disk");
+    throw Error("can't be read past the page cache: " + why, where_, "Check the disk");
   }
 
-  const ScratchFile& file_;
+  const int descriptor_;
+  const int64_t bytes_;
   const int64_t block_;
   const std::string& where_;
   const Buffer memory_;
@@ -149,11 +151,24 @@ DiskProbeResult probe_disk(const std::filesystem::path& folder, const DiskProbeO
       }
       if (on_step) on_step(static_cast<int>(result.rates.size()), points);
       auto queue = open_queue(depth, options.use_uring, result.notes);
-      BlockReader reader(file, std::move(queue), block, depth, where);
+      BlockReader reader(file.descriptor(), file.bytes(), std::move(queue), block, depth, where);
       result.rates.push_back(reader.measure(options.seconds));
     }
   }
   return result;
+}
+
+DiskRate probe_file(const std::filesystem::path& path, double seconds) {
+  const ReaderOptions usual;
+  std::vector<std::string> notes;
+  const SourceFile file(path.string(), true, notes);
+  const auto bytes = static_cast<int64_t>(std::filesystem::file_size(path));
+  if (bytes < usual.piece_bytes) throw Error("is too small to measure", path.string(), "");
+  int refused = 0;
+  auto queue = open_read_queue(usual.depth, usual.use_uring, refused);
+  BlockReader reader(file.descriptor(), bytes, std::move(queue), usual.piece_bytes, usual.depth,
+                     path.string());
+  return reader.measure(seconds);
 }
 
 }  // namespace hearth

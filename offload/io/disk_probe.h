@@ -38,6 +38,10 @@ struct DiskProbeResult {
 DiskProbeResult probe_disk(const std::filesystem::path& folder, const DiskProbeOptions& options,
                            const std::function<void(int, int)>& on_step = {});
 
+// What random reads of a file reach that is there already, in blocks and as many at once as a Reader
+// has by itself. Throws Error where it can't be read.
+DiskRate probe_file(const std::filesystem::path& path, double seconds = 0.3);
+
 // The bytes a scratch file may have where so many are free; 0 where that is too little to measure.
 int64_t scratch_bytes(int64_t free_bytes, int64_t bytes_max);
 

@@ -31,6 +31,7 @@ ExpertCache::ExpertCache(CacheShape shape, ExpertSlots slots, std::unique_ptr<Re
       slots_(std::move(slots)),
       policy_(std::move(policy)),
       entries_(shape.pairs()),
+      layer_uses_(shape.layers),
       reader_(std::move(reader)) {
   HEARTH_CHECK(slots_.count() > 0 && read_ahead_ > 0);
   for (int64_t slot = slots_.count(); slot > 0; --slot) {
@@ -60,9 +61,13 @@ void ExpertCache::learn(int32_t layer, int32_t n, int32_t used, const int32_t* p
 void ExpertCache::want(int32_t key) {
   Entry& entry = entries_[key];
   HEARTH_CHECK(!entry.wanted);
+  const bool is_hit = entry.residency == Residency::kResident && !entry.early;
   ++stats_.uses;
+  stats_.hits += is_hit;
   stats_.foreseen += entry.early;
-  stats_.hits += entry.residency == Residency::kResident && !entry.early;
+  LayerUse& layer_use = layer_uses_[key / shape_.experts];
+  ++layer_use.uses;
+  layer_use.hits += is_hit;
   hold(key);
   entry.wanted = true;
   if (entry.residency == Residency::kAbsent) wanted_reads_.push_back(key);
@@ -262,6 +267,7 @@ CacheStats ExpertCache::stats() const {
 void ExpertCache::clear_stats() {
   read_seconds_ += reader_->stats().busy_seconds;
   stats_ = {};
+  std::ranges::fill(layer_uses_, LayerUse{});
   reader_->clear_stats();
 }
 

@@ -44,6 +44,11 @@ struct CacheStats {
   }
 };
 
+struct LayerUse {
+  int64_t uses = 0;
+  int64_t hits = 0;
+};
+
 struct ReadFailure {
   int32_t layer;
   int32_t expert;
@@ -92,6 +97,7 @@ class ExpertCache {
   // Experts that can be read in so many seconds, as reads went so far; 0 before the first.
   double readable_in(double seconds) const noexcept;
   CacheStats stats() const;
+  std::span<const LayerUse> layer_uses() const { return layer_uses_; }
   void clear_stats();
 
  private:
@@ -135,6 +141,7 @@ class ExpertCache {
   int64_t early_ = 0;                    // experts read early whose layer is still to come
   std::optional<ReadFailure> failure_;
   CacheStats stats_;
+  std::vector<LayerUse> layer_uses_;
   double read_seconds_ = 0, read_experts_ = 0;  // before the last clear of the reader's figures
   std::unique_ptr<Reader> reader_;  // last, so that it goes first: reads may be under way
 };

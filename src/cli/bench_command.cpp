@@ -15,6 +15,7 @@
 #include "cli/progress.h"
 #include "engine/peaks.h"
 #include "engine/sampler.h"
+#include "offload/io/disk_probe.h"
 #include "offload/machine/memory.h"
 
 namespace hearth::cli {
@@ -37,12 +38,14 @@ struct BenchOptions {
 struct Timing {
   double seconds = 0;
   StageClock stages;
-  CacheStats cache;  // where experts come through one
+  CacheStats cache;              // where experts come through one
+  std::vector<LayerUse> layers;  // of the cache
 };
 
 struct Repetition {
   Timing prefill, decode;
   Peaks peaks;  // measured before and after
+  double disk_peak_gb_s = 0;
 };
 
 double seconds_since(Clock::time_point start) {
@@ -122,8 +125,12 @@ class Bench {
     const auto start = Clock::now();
     run();
     const double seconds = seconds_since(start);
-    const ExpertCache* cache = engine_.cache();
-    return {seconds, engine_.clock(), cache != nullptr ? cache->stats() : CacheStats{}};
+    Timing timing{seconds, engine_.clock(), {}, {}};
+    if (const ExpertCache* cache = engine_.cache()) {
+      timing.cache = cache->stats();
+      timing.layers.assign(cache->layer_uses().begin(), cache->layer_uses().end());
+    }
+    return timing;
   }
 
   // Others each time: a cache must not know them.
@@ -174,9 +181,25 @@ const Repetition& median_of(const std::vector<Repetition>& repetitions, Timing R
   return *order[order.size() / 2];
 }
 
+// Of random reads of the model's first file; 0 where none are made.
+double disk_peak_gb_s(const Engine& engine) {
+  if (engine.cache() == nullptr) return 0;
+  return probe_file(engine.tensors().files.front().path).read_gb_s;
+}
+
+Json hit_rates(const std::vector<LayerUse>& layers) {
+  Json rates = Json::array();
+  for (const LayerUse& layer : layers) {
+    rates.push_back(
+        layer.uses > 0 ? static_cast<double>(layer.hits) / static_cast<double>(layer.uses) : 1);
+  }
+  return rates;
+}
+
 Json report(Engine& engine, const BenchOptions& options) {
   const PeakProbe probe(engine);
   Peaks before = probe.measure();
+  double disk_before = disk_peak_gb_s(engine);
   Bench bench(engine, options);
   ProgressBar bar("Measuring");
   std::vector<Repetition> repetitions;
@@ -185,6 +208,9 @@ Json report(Engine& engine, const BenchOptions& options) {
     const Peaks after = probe.measure();
     repetitions.back().peaks = max(before, after);
     before = after;
+    const double disk_after = disk_peak_gb_s(engine);
+    repetitions.back().disk_peak_gb_s = std::max(disk_before, disk_after);
+    disk_before = disk_after;
     bar.show(r + 1, options.repeats);
   }
   const Repetition& decode = median_of(repetitions, &Repetition::decode);
@@ -220,8 +246,10 @@ Json report(Engine& engine, const BenchOptions& options) {
           {"matmul_peak_gflop_s", prefill.peaks.matmul_gflop_s},
           {"disk_bytes_per_token", static_cast<double>(cache.reads.bytes) / steps},
           {"disk_gb_s", cache.disk_gb_s()},
+          {"disk_peak_gb_s", decode.disk_peak_gb_s},
           {"disk_wait_share", cache.reads.wait_seconds / decode.decode.seconds},
           {"expert_hit_rate", cache.hit_rate()},
+          {"expert_hit_rate_by_layer", hit_rates(decode.decode.layers)},
           {"foreseen_rate", cache.foreseen_rate()},
           {"prefill_disk_bytes", prefill.prefill.cache.reads.bytes},
           {"prefill_disk_gb_s", prefill.prefill.cache.disk_gb_s()},
@@ -244,11 +272,12 @@ void print_text(const Json& result) {
   }
   if (result["disk_bytes_per_token"].get<double>() > 0) {
     fmt::print(
-        "experts  {:>5.1f} % at hand, {:.1f} % foreseen; disk {} a token at {:.2f} GB/s, "
-        "{:.1f} % of the time waiting for it\n",
+        "experts  {:>5.1f} % at hand, {:.1f} % foreseen; disk {} a token at {:.2f} GB/s "
+        "of {:.2f} GB/s, {:.1f} % of the time waiting for it\n",
         100 * result["expert_hit_rate"].get<double>(), 100 * result["foreseen_rate"].get<double>(),
         format_bytes(result["disk_bytes_per_token"].get<double>()),
-        result["disk_gb_s"].get<double>(), 100 * result["disk_wait_share"].get<double>());
+        result["disk_gb_s"].get<double>(), result["disk_peak_gb_s"].get<double>(),
+        100 * result["disk_wait_share"].get<double>());
   }
   fmt::print("\n{:<8} {:<22} {:>10} {:>7} {:>18} {:>8}\n", "phase", "stage", "ms", "share", "rate",
              "of peak");

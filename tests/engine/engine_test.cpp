@@ -3,10 +3,13 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
+#include <random>
 #include <vector>
 
 #include "base/error.h"
 #include "engine/generate.h"
+#include "model/synth.h"
 #include "support.h"
 #include "text/chat.h"
 #include "text/chat_parser.h"
@@ -257,6 +260,100 @@ TEST_CASE("under any budget that is enough the logits are the same, and bytes ar
     CHECK(streamed >= 4);
     CHECK(least < 20);
   }
+}
+
+// Which experts each layer's tokens picked.
+class PickCounter : public ForwardObserver {
+ public:
+  PickCounter(int32_t layers, int32_t experts, int32_t used)
+      : counts(static_cast<size_t>(layers) * experts), experts_(experts), used_(used) {}
+  void streams(int32_t, const float*, int64_t, int64_t) override {}
+  void picks(int32_t layer, const int32_t* picks, int64_t n) override {
+    for (int64_t i = 0; i < n * used_; ++i) ++counts[layer * experts_ + picks[i]];
+  }
+  std::vector<int64_t> counts;  // [layers * experts]
+
+ private:
+  const int32_t experts_, used_;
+};
+
+// Share of `counts` that the `held` keys of the largest `learned` have.
+double share_of_most_frequent(const std::vector<int64_t>& learned, int64_t held,
+                              const std::vector<int64_t>& counts) {
+  std::vector<size_t> order(learned.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::ranges::stable_sort(order, std::greater(), [&](size_t key) { return learned[key]; });
+  int64_t served = 0, all = 0;
+  for (size_t i = 0; i < order.size(); ++i) {
+    all += counts[order[i]];
+    if (std::cmp_less(i, held)) served += counts[order[i]];
+  }
+  return static_cast<double>(served) / static_cast<double>(all);
+}
+
+SynthShape skewed_shape() {
+  SynthShape shape = flash_shape();
+  shape.name = "skewed";
+  shape.layers = 4;
+  shape.dim = shape.q_rank = 256;
+  shape.heads = shape.index_heads = 4;
+  shape.head_dim = 64;
+  shape.rope_dim = shape.window = 16;
+  shape.output_groups = 2;
+  shape.output_rank = 128;
+  shape.index_dim = 32;
+  shape.index_top_k = 8;
+  shape.experts = 64;
+  shape.experts_used = 4;
+  shape.expert_dim = 256;
+  shape.vocab = 2304;
+  shape.context = 4096;
+  return shape;
+}
+
+TEST_CASE("where a text changes its subject the cache follows; a list of the best doesn't") {
+  const test::TemporaryFolder folder;
+  EngineOptions options;
+  options.model = folder.path() / "skewed.gguf";
+  SynthOptions synth;
+  synth.shape = skewed_shape();
+  synth.vocabulary = test::models("demo.gguf");
+  synth.skew = 0.6;
+  synth.out = options.model;
+  write_synth(synth);
+  options.context = 600;
+  options.threads = 1;
+  options.limits = test::limits();
+  options.chunk_tokens = 1;
+  const int64_t whole = Engine::open(options)->plan().ram.used;
+  std::unique_ptr<Engine> engine;
+  for (int64_t budget = whole + (int64_t{80} << 20); engine == nullptr; budget -= 1 << 20) {
+    options.ram_budget = budget;
+    auto opened = Engine::open(options);
+    if (opened->cache() != nullptr && opened->cache()->slots() <= 64) engine = std::move(opened);
+  }
+  const int64_t slots = engine->cache()->slots();
+  const auto session = engine->new_session();
+  std::mt19937 random(3);
+  // Tokens of one of the ranges that a skewed model's vocabulary is cut into.
+  const auto decode = [&](int32_t range, int tokens) {
+    const int32_t size = synth.shape.vocab / kSynthTokenRanges;
+    PickCounter counter(synth.shape.layers, synth.shape.experts, synth.shape.experts_used);
+    for (int i = 0; i < tokens; ++i) {
+      const std::vector<int32_t> token = {range * size + static_cast<int32_t>(random() % size)};
+      const Feed feed{session.get(), token};
+      engine->step({&feed, 1}, LogitRows::kNone, &counter);
+    }
+    return counter.counts;
+  };
+  const std::vector<int64_t> before = decode(1, 250);
+  decode(kSynthTokenRanges - 2, 50);
+  engine->clear_figures();
+  const std::vector<int64_t> after = decode(kSynthTokenRanges - 2, 250);
+  const double followed = engine->cache()->stats().hit_rate();
+  const double listed = share_of_most_frequent(before, slots, after);
+  MESSAGE(slots, " of 256 experts held serve ", followed, ", the best list of before ", listed);
+  CHECK(followed > listed + 0.10);
 }
 
 TEST_CASE("a model file that shrinks fails the request, with a message, and the engine goes on") {
