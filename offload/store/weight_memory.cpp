@@ -163,6 +163,7 @@ int64_t tensor_bytes(const TensorDir& dir) {
 }
 
 int64_t padding_bytes(const TensorDir& dir, HeldWeights held) {
+  if (dir.files.empty()) return 0;
   TensorDir ours = dir;
   uint64_t padding = 0;
   for (const Run& run : runs_of(ours, held)) {

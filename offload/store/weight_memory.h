@@ -39,7 +39,8 @@ bool is_expert_stack(const TensorEntry& tensor);
 
 // Bytes of all tensors.
 int64_t tensor_bytes(const TensorDir& dir);
-// Bytes that lie between the tensors held, and are read along with them.
+// Bytes that lie between the tensors held, and are read along with them; none of a header without
+// files, whose tensors have no places.
 int64_t padding_bytes(const TensorDir& dir, HeldWeights held);
 
 }  // namespace hearth

@@ -44,6 +44,7 @@ void Workers::run(int64_t count, int64_t grain, RangeBody body) const noexcept {
            (piece = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) {
         const int64_t begin = piece * grain;
         body(begin, std::min(begin + grain, count), thread);
+        if (thread == 0 && between_pieces_) between_pieces_();
       }
     }
   }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <type_traits>
+#include <utility>
 
 namespace hearth {
 
@@ -32,6 +33,10 @@ class Workers {
   int nodes() const { return nodes_; }
   int node_of(int thread) const { return thread * nodes_ / threads_; }
 
+  // What the calling thread does after each of its pieces: to see to something that can't wait for
+  // the end of a long loop. Must be quick and not use the workers.
+  void set_between_pieces(std::function<void()> task) { between_pieces_ = std::move(task); }
+
   // Runs `body(thread)` once on every thread, each the one that has this number in all loops.
   void on_each_thread(const std::function<void(int)>& body) const;
 
@@ -49,6 +54,7 @@ class Workers {
 
   int threads_;
   int nodes_;
+  std::function<void()> between_pieces_;
 };
 
 // Where a node's share of `count` things in order begins: of pieces of work, of a matrix's rows.

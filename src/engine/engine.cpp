@@ -100,7 +100,11 @@ struct Engine::Loaded {
         weights(bind_weights(dir, config, source)),
         cache(open_cache(plan, dir, config, weights, workers, limits)),
         forward(config, weights, kernels, workers, plan.work.context, limits,
-                std::move(cache.cache)) {}
+                std::move(cache.cache)) {
+    if (ExpertCache* experts = forward.cache()) {
+      workers.set_between_pieces([experts] { experts->poll(); });
+    }
+  }
 
   const std::string source;
   TensorDir dir;
@@ -110,7 +114,7 @@ struct Engine::Loaded {
   const ChatProfile chat_profile;
   const Kernels& kernels;
   const Plan plan;
-  const Workers workers;
+  Workers workers;
   const KvType kv;
   const Limits limits;
   WeightMemory weight_memory;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <thread>
 #include <vector>
 
 using namespace hearth;
@@ -43,4 +44,20 @@ TEST_CASE("each thread runs once, under the number it has in loops") {
   std::vector<std::atomic<int>> runs(4);
   workers.on_each_thread([&](int thread) { ++runs[thread]; });
   CHECK(std::ranges::all_of(runs, [](auto& n) { return n == 1; }));
+}
+
+TEST_CASE("between its pieces the calling thread sees to something else") {
+  Workers workers(3);
+  const auto caller = std::this_thread::get_id();
+  int seen = 0, strangers = 0;
+  workers.set_between_pieces([&] {
+    strangers += std::this_thread::get_id() != caller;
+    ++seen;
+  });
+  std::atomic<int> pieces = 0;
+  workers.for_range(100, 1, [&](int64_t, int64_t, int thread) { pieces += thread == 0; });
+  CHECK(seen == pieces);
+  workers.for_range(5, 5, [&](int64_t, int64_t, int) {});
+  CHECK(seen == pieces + 1);
+  CHECK(strangers == 0);
 }

@@ -85,7 +85,12 @@ TEST_CASE("bytes of parts add up to those of all tensors, in every mix of format
         for (const auto& [tensor_name, tensor] : dir.tensors) {
           bytes += static_cast<int64_t>(tensor.bytes);
         }
-        CHECK(released(name, quant, dense).weight_bytes() == bytes);
+        const ModelShape shape = released(name, quant, dense);
+        CHECK(shape.weight_bytes() == bytes);
+        CHECK(shape.padding_bytes == 0);
+        CHECK(shape.dense_padding_bytes == 0);
+        CHECK(shape.slot_bytes > shape.layers[0].expert_bytes);
+        CHECK(shape.slot_bytes <= shape.layers[0].expert_bytes + 3 * 2 * 4096);
       }
     }
   }
