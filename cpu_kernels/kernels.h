@@ -26,8 +26,8 @@ struct RoundedRows {
   float* scales;  // [n, k / 32]
   float* sums;    // [n, k / 16]: scale * sum of the codes of each half block
 
-  uint16_t* bfloat16s;      // [n, bfloat16_stride], k of each row used, each four columns in the
-                            // order 0, 2, 1, 3; null where the table does not read them
+  uint16_t* bfloat16s;      // [n, bfloat16_stride], k of each row used, of each 32 columns the even
+                            // ones first; null where the table does not read them
   int64_t bfloat16_stride;  // values; k and some more, so that sixteen rows do not fall into the
                             // same sets of a cache
 };
