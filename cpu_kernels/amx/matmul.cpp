@@ -1,6 +1,6 @@
-// Matmul for many tokens of a prefill: weights of any block format are unpacked to tiles of bfloat16
-// in scratch that stays in the caches, and multiplied with the tokens' bfloat16 rows, sums in
-// float32. Tiles want one side of a product transposed: the tokens where they are few, else the
+// Matmul for many tokens of a prefill: weights of 16 bits or fewer are unpacked to tiles of
+// bfloat16 in scratch that stays in the caches, and multiplied with the tokens' bfloat16 rows, sums
+// in float32. Tiles want one side of a product transposed: the tokens where they are few, else the
 // weights.
 #include "cpu_kernels/bodies/matmul.h"
 
@@ -11,7 +11,7 @@ namespace hearth::HEARTH_ISA {
 namespace {
 
 constexpr int64_t kTokensMin = 8;       // for fewer, unpacking costs more than the product
-constexpr int64_t kFewTokensMax = 144;  // for more, unpacking once pays
+constexpr int64_t kFewTokensMax = 192;  // for more, unpacking once pays
 
 // The two ways of a format, null where tiles are not used for it.
 struct Ways {
@@ -60,9 +60,11 @@ Ways ways_of(TensorType type) {
       return kWays<TensorType::kIQ4_XS>;
     case TensorType::kMXFP4:
       return kWays<TensorType::kMXFP4>;
-    case TensorType::kF32:
     case TensorType::kF16:
+      return kWays<TensorType::kF16>;
     case TensorType::kBF16:
+      return kWays<TensorType::kBF16>;
+    case TensorType::kF32:
     case TensorType::kF8_E4M3:
     case TensorType::kI32:
       break;
@@ -73,7 +75,8 @@ Ways ways_of(TensorType type) {
 }  // namespace
 
 void matmul(const MatmulParams& p) {
-  const Ways ways = p.prefill && p.n >= kTokensMin ? ways_of(p.w.type) : Ways{};
+  const bool fits = p.prefill && p.n >= kTokensMin && p.w.cols % kTileColumns == 0;
+  const Ways ways = fits ? ways_of(p.w.type) : Ways{};
   if (ways.few == nullptr) return avx512::matmul(p);
   if (p.n <= kFewTokensMax) return ways.few(p);
   matmul_many(p, ways.unpack);

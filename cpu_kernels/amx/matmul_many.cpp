@@ -1,6 +1,6 @@
 // Matmul in tiles for hundreds of tokens: a strip of weights is unpacked and transposed once and
-// stays in the second-level cache, while blocks of 32 tokens pass by. The sums of 32 rows and a block
-// stay in tile registers over all columns of the strip.
+// stays in the second-level cache, while blocks of 32 tokens pass by. The sums of 32 rows and a
+// block stay in tile registers over all columns of the strip.
 #include "cpu_kernels/amx/tile_product.h"
 
 namespace hearth::HEARTH_ISA {
@@ -8,7 +8,7 @@ namespace {
 
 constexpr int kStripRows = 256;
 constexpr int kStripColumns = 2048;
-constexpr int kPairRows = 32;  // of two tiles
+constexpr int kPairRows = 32;                               // of two tiles
 constexpr int kPanelStride = kStripColumns + kTileColumns;  // rows in different sets of the cache
 
 // Up to 32 tokens in the columns of the strip at hand.
@@ -90,9 +90,9 @@ class ManyTokensMatmul {
     }
   }
 
-  // 32 rows from row `at` of the strip on. Registers: sums 0, 1 of the first sixteen tokens, 2, 3 of
-  // the others; 4, 5 have tokens, 6, 7 weights. Rows past the end have any weights; nothing comes of
-  // them.
+  // 32 rows from row `at` of the strip on. Registers: sums 0, 1 of the first sixteen tokens, 2, 3
+  // of the others; 4, 5 have tokens, 6, 7 weights. Rows past the end have any weights; nothing
+  // comes of them.
   template <int token_tiles>
   void multiply_pair(const TokenBlock& tokens, int at) {
     const uint16_t* x = tokens.rows;

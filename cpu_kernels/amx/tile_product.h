@@ -17,9 +17,8 @@ HEARTH_INLINE void transpose_tile(F row, void* out) {
   auto* words = static_cast<Byte(*)[kTileRows][4]>(out);
   for (int piece = 0; piece < 4; ++piece) {
     auto every_fourth = [&](int q) {
-      return load_pieces([&](int i) {
-        return reinterpret_cast<const Byte*>(row(4 * i + q)) + 16 * piece;
-      });
+      return load_pieces(
+          [&](int i) { return reinterpret_cast<const Byte*>(row(4 * i + q)) + 16 * piece; });
     };
     transpose_words(every_fourth(0), every_fourth(1), every_fourth(2), every_fourth(3),
                     words + 4 * piece);

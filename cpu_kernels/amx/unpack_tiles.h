@@ -7,6 +7,15 @@
 namespace hearth::HEARTH_ISA {
 namespace {
 
+// Floats of 16 bits, as far as tiles see blocks in them.
+struct HalfBlocks {
+  static constexpr int kBlock = 32, kStepBytes = 512;
+};
+template <>
+struct Format<TensorType::kF16> : HalfBlocks {};
+template <>
+struct Format<TensorType::kBF16> : HalfBlocks {};
+
 static_assert(kTileColumns == kQuantBlock && kUnpackColumns == kStepColumns && kPieces == 4);
 
 // Even and odd columns as bfloat16, rounded to nearest even.
@@ -47,8 +56,7 @@ HEARTH_INLINE void unpack_step_scales(const Byte* step, StepScales& out) {
     __m256 bias = _mm256_setzero_ps();
     if constexpr (F::kHasBias) bias = s.biases[F::kBiasGroup == 16 ? half : 0];
     _mm256_storeu_ps(out.scales[half], scale);
-    _mm256_storeu_ps(out.biases[half],
-                     _mm256_fmadd_ps(scale, _mm256_set1_ps(-F::kOffset), bias));
+    _mm256_storeu_ps(out.biases[half], _mm256_fmadd_ps(scale, _mm256_set1_ps(-F::kOffset), bias));
   }
 }
 
@@ -60,10 +68,9 @@ HEARTH_INLINE RowFloats spread_halves(const float (*values)[kStepBlocks], int bl
 }
 
 template <typename F>
-HEARTH_INLINE void convert_codes(const Byte* codes, const StepScales& s, int block,
-                                 uint16_t* out) {
+HEARTH_INLINE void convert_codes(const Byte* codes, const StepScales& s, int block, uint16_t* out) {
   const RowFloats scale = spread_halves<F::kGroup == 16>(s.scales, block);
-  const RowFloats bias = spread_halves<F::kGroup == 16 || F::kBiasGroup == 16>(s.biases, block);
+  const RowFloats bias = spread_halves < F::kGroup == 16 || F::kBiasGroup == 16 > (s.biases, block);
   const Bytes pairs = widen_pairs(codes);
   store_block(fused_add(to_floats(pairs & splat_word(0xff)), scale, bias),
               fused_add(to_floats(shift_right<8>(pairs)), scale, bias), out);
@@ -78,6 +85,7 @@ HEARTH_INLINE void convert_steps(const Byte* const* steps, int blocks, uint16_t*
   if constexpr (requires { F::group_codes(steps, vectors); }) {
     F::group_codes(steps, vectors);
   } else {
+#pragma GCC unroll 4
     for (int i = 0; i < kRowsAtOnce * kVectors; ++i) {
       vectors[i] = F::codes(OneRow{steps[i / kVectors], i % kVectors * kPieces});
     }
@@ -88,17 +96,46 @@ HEARTH_INLINE void convert_steps(const Byte* const* steps, int blocks, uint16_t*
     StepScales scales;
     unpack_step_scales<F>(steps[r], scales);
     for (int b = 0; b < blocks; ++b) {
-      convert_codes<F>(codes[place_of<F>(b)], scales, b, tiles + b * kTileValues + r * kTileColumns);
+      convert_codes<F>(codes[place_of<F>(b)], scales, b,
+                       tiles + b * kTileValues + r * kTileColumns);
     }
   }
 }
 
+template <TensorType type>
+constexpr bool kIsHalf = type == TensorType::kF16 || type == TensorType::kBF16;
+
 // Formats whose blocks are unpacked one at a time.
 template <TensorType type>
-constexpr bool kByBlock = type == TensorType::kMXFP4 || type == TensorType::kQ8_0;
+constexpr bool kByBlock = type == TensorType::kMXFP4 || type == TensorType::kQ8_0 || kIsHalf<type>;
 
 template <TensorType type>
 struct BlockUnpacker;
+
+// 32 values of 16 bits: the even ones, then the odd ones.
+HEARTH_INLINE Bytes load_apart(const Byte* values) {
+  const Bytes order = _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
+                                       30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  return _mm512_permutexvar_epi16(order, load_bytes(values));
+}
+
+template <>
+struct BlockUnpacker<TensorType::kBF16> {
+  static constexpr int kBytes = 64;
+  HEARTH_INLINE void operator()(const Byte* block, uint16_t* out) const {
+    store_bytes(out, load_apart(block));
+  }
+};
+
+template <>
+struct BlockUnpacker<TensorType::kF16> {
+  static constexpr int kBytes = 64;
+  HEARTH_INLINE void operator()(const Byte* block, uint16_t* out) const {
+    const Bytes values = load_apart(block);
+    store_block(_mm512_cvtph_ps(_mm512_castsi512_si256(values)),
+                _mm512_cvtph_ps(_mm512_extracti64x4_epi64(values, 1)), out);
+  }
+};
 
 // Q8_0 has its codes in order already.
 template <>
@@ -167,8 +204,12 @@ struct BlockUnpacker<TensorType::kMXFP4> {
   }
 };
 
+}  // namespace
+
+// Flattened, since the compiler would leave some formats' lambdas as calls.
 template <TensorType type>
-HEARTH_INLINE void unpack_step(const TileRows& rows, int64_t step, int blocks, uint16_t* tiles) {
+[[gnu::noinline, gnu::flatten]] void unpack_tiles(const TileRows& rows, int64_t step, int blocks,
+                                                  uint16_t* tiles) {
   using Weights = Format<type>;
   const StepReader<Weights> reader(rows.w);
   const Byte* ahead = rows.ahead + step * Weights::kStepBytes;
@@ -191,13 +232,6 @@ HEARTH_INLINE void unpack_step(const TileRows& rows, int64_t step, int blocks, u
       convert_steps<Weights>(steps, blocks, tiles);
     }
   }
-}
-
-}  // namespace
-
-template <TensorType type>
-void unpack_tiles(const TileRows& rows, int64_t step, int blocks, uint16_t* tiles) {
-  unpack_step<type>(rows, step, blocks, tiles);
 }
 
 }  // namespace hearth::HEARTH_ISA

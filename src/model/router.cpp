@@ -46,7 +46,7 @@ void route(Step& step, int32_t layer, const MoeWeights& weights) {
   const StageTimer timer(totals);
 
   ActivationRows& x = act.x.rows();
-  round_rows_for(step.compute, weights.router.type, x, n);
+  round_rows_for(step.compute, weights.router, x, n);
   const Product product{weights.router, &x, nullptr, n, act.router_scores.as<float>(),
                         config.experts};
   multiply(step.compute, totals, {&product, 1});
