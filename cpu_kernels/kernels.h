@@ -26,15 +26,15 @@ struct RoundedRows {
   float* scales;  // [n, k / 32]
   float* sums;    // [n, k / 16]: scale * sum of the codes of each half block
 
-  uint16_t* bfloat16s;      // [n, bfloat16_stride], k of each row used, each four columns in the
-                            // order 0, 2, 1, 3; null where the table does not read them
+  uint16_t* bfloat16s;      // [n, bfloat16_stride], k of each row used, of each 32 columns the even
+                            // ones first; null where the table does not read them
   int64_t bfloat16_stride;  // values; k and some more, so that sixteen rows do not fall into the
                             // same sets of a cache
 };
 
 // y[y_rows[i], r] = w[r] . x[x_rows[i]] for row_begin <= r < row_end. Block formats read `xq`,
-// floats (F32, F16, BF16, F8_E4M3) read `x`. The result of one (i, r) does not depend on the range
-// or on the other rows, nor, unless `prefill` is set, on n.
+// floats (F32, F16, BF16, F8_E4M3) read `x`, unless reads_rounded says otherwise. The result of one
+// (i, r) does not depend on the range or on the other rows, nor, unless `prefill` is set, on n.
 struct MatmulParams {
   Matrix w;               // [rows, k]
   const float* x;         // [.., k]
@@ -73,8 +73,9 @@ struct AttentionParams {
   int32_t head_end;
   const float* sinks;  // [heads]
   float scale;
-  float* scores;  // scratch [head_end - head_begin, n_rows]
-  float* out;     // [heads, dim]
+  float* scores;         // scratch [head_end - head_begin, n_rows]
+  float* out;            // [heads, dim]
+  bool prefill = false;  // as in MatmulParams
 };
 
 // scores[e] = sum_h head_weights[h] * relu(q[.][h] . keys[e]) for key_begin <= e < key_end. Heads
@@ -128,7 +129,9 @@ struct Kernels {
   int64_t (*multiply_registers)(int64_t rounds);
 };
 
-// Whether matmul reads the rounded activations for weights of this type.
+// Whether matmul reads the rounded activations for weights of this type, whatever the table.
 bool reads_quantized(TensorType type);
+// The same of a table: in a prefill, one with `reads_bfloat16` reads them for F16 and BF16 as well.
+bool reads_rounded(const Kernels& kernels, const Matrix& w, bool prefill);
 
 }  // namespace hearth

@@ -99,4 +99,10 @@ bool reads_quantized(TensorType type) {
          type != TensorType::kF8_E4M3;
 }
 
+bool reads_rounded(const Kernels& kernels, const Matrix& w, bool prefill) {
+  if (reads_quantized(w.type)) return true;
+  const bool is_half = w.type == TensorType::kF16 || w.type == TensorType::kBF16;
+  return is_half && prefill && kernels.reads_bfloat16 && w.cols % kQuantBlock == 0;
+}
+
 }  // namespace hearth

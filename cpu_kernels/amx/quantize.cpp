@@ -7,12 +7,14 @@
 namespace hearth::HEARTH_ISA {
 namespace {
 
-// 32 columns, each four in the order 0, 2, 1, 3.
+// 32 columns: the even ones, then the odd ones.
 void round_block(const float* x, uint16_t* out) {
-  constexpr int kOrder = 0 | 2 << 2 | 1 << 4 | 3 << 6;
-  const __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
-  const __m512i first_fours = _mm512_shufflelo_epi16(reinterpret_cast<__m512i>(rounded), kOrder);
-  _mm512_storeu_si512(out, _mm512_shufflehi_epi16(first_fours, kOrder));
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+  const __m512 first = _mm512_loadu_ps(x), last = _mm512_loadu_ps(x + 16);
+  const __m512bh rounded = _mm512_cvtne2ps_pbh(_mm512_permutex2var_ps(first, odd, last),
+                                               _mm512_permutex2var_ps(first, even, last));
+  _mm512_storeu_si512(out, reinterpret_cast<__m512i>(rounded));
 }
 
 }  // namespace

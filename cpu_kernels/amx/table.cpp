@@ -12,7 +12,7 @@ namespace hearth::HEARTH_ISA {
 int64_t multiply_registers(int64_t rounds) {
   constexpr int64_t kFlopsOfTile = 2 * 16 * 16 * 32;
   TileUnit tiles;
-  tiles.configure(16, 16);
+  tiles.configure({16, 16, 16, 16, 16, 16, 16, 16});
   for (int64_t round = 0; round < rounds; ++round) {
     tiles.multiply<0, 4, 6>();
     tiles.multiply<1, 4, 7>();
@@ -31,7 +31,7 @@ const Kernels kKernels = {
     .rms_norm = avx512::rms_norm,
     .rope = avx512::rope,
     .store_kv = avx512::store_kv,
-    .attention = avx512::attention,
+    .attention = attention,
     .index_scores = avx512::index_scores,
     .compress = avx512::compress,
     .swiglu = avx512::swiglu,

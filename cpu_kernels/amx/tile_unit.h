@@ -2,10 +2,10 @@
 // instructions, without them an emulation in plain code, so that the bodies around them can be
 // tested on any machine with AVX-512.
 //
-// Eight registers hold a tile each, up to sixteen rows of 64 bytes:
-//   0 .. 3  sums of float32: of tokens 4 with weights 6 and 7, then of tokens 5 with them
-//   4, 5    tokens, a row each: 32 columns of bfloat16
-//   6, 7    weights: row p has columns 2 p and 2 p + 1 of sixteen weight rows
+// Eight registers hold a tile each, up to sixteen rows of 64 bytes. In a product
+//   the left tile has rows of 32 columns of bfloat16,
+//   row p of the right one has columns 2 p and 2 p + 1 of sixteen rows,
+//   the sums are float32, a row for each row of the left tile.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,7 @@ namespace hearth::HEARTH_ISA {
 namespace {
 
 constexpr int kTileBytes = 64;  // of a row
-constexpr int kTokenTile = 4;
-constexpr int kWeightTile = 6;
+constexpr int kTiles = 8;
 
 #ifdef __AMX_BF16__
 
@@ -27,17 +26,13 @@ class TileUnit {
  public:
   ~TileUnit() { asm volatile("tilerelease"); }
 
-  // Clears all registers. The token tiles and their sums get as many rows as there are tokens; the
-  // ones without a token must not be used.
-  void configure(int tokens0, int tokens1) {
-    const int token_rows[2] = {tokens0, tokens1};
+  // Clears all registers and gives each its number of rows; one without rows must not be used.
+  void configure(const int (&rows)[kTiles]) {
     Layout layout = {};
     layout.palette = 1;
-    for (int t = 0; t < 8; ++t) {
-      layout.rows[t] = static_cast<uint8_t>(t >= kWeightTile  ? 16
-                                            : t >= kTokenTile ? token_rows[t - kTokenTile]
-                                                              : token_rows[t / 2]);
-      layout.row_bytes[t] = layout.rows[t] > 0 ? kTileBytes : 0;
+    for (int t = 0; t < kTiles; ++t) {
+      layout.rows[t] = static_cast<uint8_t>(rows[t]);
+      layout.row_bytes[t] = rows[t] > 0 ? kTileBytes : 0;
     }
     asm volatile("ldtilecfg %0" : : "m"(layout));
   }
@@ -55,10 +50,10 @@ class TileUnit {
   void store(void* rows, int64_t stride) {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(rows), "r"(stride), "i"(tile) : "memory");
   }
-  // sums += tokens x weights.
-  template <int sums, int tokens, int weights>
+  // sums += left x right.
+  template <int sums, int left, int right>
   void multiply() {
-    asm volatile("tdpbf16ps %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(weights), "i"(tokens), "i"(sums));
+    asm volatile("tdpbf16ps %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(right), "i"(left), "i"(sums));
   }
 
  private:
@@ -75,12 +70,9 @@ class TileUnit {
 
 class TileUnit {
  public:
-  void configure(int tokens0, int tokens1) {
-    const int token_rows[2] = {tokens0, tokens1};
-    for (int t = 0; t < 8; ++t) {
-      rows_[t] = t >= kWeightTile  ? 16
-                 : t >= kTokenTile ? token_rows[t - kTokenTile]
-                                   : token_rows[t / 2];
+  void configure(const int (&rows)[kTiles]) {
+    for (int t = 0; t < kTiles; ++t) {
+      rows_[t] = rows[t];
       clear(t);
     }
   }
@@ -107,20 +99,20 @@ class TileUnit {
   }
 
   // The even and the odd columns are summed apart, as the instruction does.
-  template <int sums, int tokens, int weights>
+  template <int sums, int left, int right>
   void multiply() {
-    HEARTH_CHECK(rows_[sums] > 0 && rows_[tokens] == rows_[sums] && rows_[weights] == kWords);
+    HEARTH_CHECK(rows_[sums] > 0 && rows_[left] == rows_[sums] && rows_[right] == kWords);
     float even[kWords][kWords], odd[kWords][kWords];
     for (int p = 0; p < kWords; ++p) {
       for (int r = 0; r < kWords; ++r) {
-        even[p][r] = low(words_[weights][p][r]);
-        odd[p][r] = high(words_[weights][p][r]);
+        even[p][r] = low(words_[right][p][r]);
+        odd[p][r] = high(words_[right][p][r]);
       }
     }
-    for (int t = 0; t < rows_[tokens]; ++t) {
+    for (int t = 0; t < rows_[left]; ++t) {
       float even_sums[kWords] = {}, odd_sums[kWords] = {};
       for (int p = 0; p < kWords; ++p) {
-        const float x0 = low(words_[tokens][t][p]), x1 = high(words_[tokens][t][p]);
+        const float x0 = low(words_[left][t][p]), x1 = high(words_[left][t][p]);
         for (int r = 0; r < kWords; ++r) {
           even_sums[r] += x0 * even[p][r];
           odd_sums[r] += x1 * odd[p][r];
@@ -142,8 +134,8 @@ class TileUnit {
   static float high(uint32_t pair) { return __builtin_bit_cast(float, pair & 0xffff0000); }
   void clear(int tile) { __builtin_memset(words_[tile], 0, sizeof(words_[tile])); }
 
-  int rows_[8] = {};
-  uint32_t words_[8][16][kWords];
+  int rows_[kTiles] = {};
+  uint32_t words_[kTiles][16][kWords];
 };
 
 #endif

@@ -1,60 +1,155 @@
-// Unpacks weights into tiles. Codes of sixteen rows are brought side by side, a row a lane, before
-// they are widened: that moves an eighth to a quarter of the bytes that tiles have.
+// Unpacks weights into tiles, row by row: a block of 32 weights becomes one store of 64 bytes.
 #pragma once
 
 #include "cpu_kernels/amx/weight_tiles.h"
-#include "cpu_kernels/bodies/matmul_many.h"
+#include "cpu_kernels/bodies/matmul_blocks.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
 
-static_assert(kTileRows == 16 && kTileColumns == kQuantBlock && kUnpackColumns == kStepColumns);
+// Floats of 16 bits, as far as tiles see blocks in them.
+struct HalfBlocks {
+  static constexpr int kBlock = 32, kStepBytes = 512;
+};
+template <>
+struct Format<TensorType::kF16> : HalfBlocks {};
+template <>
+struct Format<TensorType::kBF16> : HalfBlocks {};
 
-constexpr int kPrefetchRows = 32;  // further on: what is unpacked after the rows at hand
-constexpr int kPairValues = 2 * kTileRows;
+static_assert(kTileColumns == kQuantBlock && kUnpackColumns == kStepColumns && kPieces == 4);
 
-// Pairs of bfloat16, rounded to nearest even.
-HEARTH_INLINE Bytes bfloat16_pairs(RowFloats first, RowFloats second) {
-  const Bytes order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
-                                       23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-  const Bytes apart = reinterpret_cast<Bytes>(_mm512_cvtne2ps_pbh(second, first));
-  return _mm512_permutexvar_epi16(order, apart);
+// Even and odd columns as bfloat16, rounded to nearest even.
+HEARTH_INLINE void store_block(RowFloats even, RowFloats odd, uint16_t* out) {
+  store_bytes(out, reinterpret_cast<Bytes>(_mm512_cvtne2ps_pbh(odd, even)));
 }
 
-// Four columns: byte c of each word is a row's code of column c.
-HEARTH_INLINE void scale_codes(Bytes codes, RowFloats scale, RowFloats bias, uint16_t* pairs) {
-  const Bytes byte = splat_word(0xff);
-  auto weights = [&](Bytes words) { return fused_add(to_floats(words), scale, bias); };
-  const RowFloats column0 = weights(codes & byte);
-  const RowFloats column1 = weights(shift_right<8>(codes) & byte);
-  const RowFloats column2 = weights(shift_right<16>(codes) & byte);
-  const RowFloats column3 = weights(shift_right<24>(codes));
-  store_bytes(pairs, bfloat16_pairs(column0, column2));
-  store_bytes(pairs + kPairValues, bfloat16_pairs(column1, column3));
+HEARTH_INLINE Bytes widen_pairs(const Byte* codes) {
+  return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes)));
 }
 
-// Up to eight blocks of a step, of any format.
+// The unsigned codes of four blocks, one block after the other.
+HEARTH_INLINE void join_halves(const Codes& codes, Byte (*out)[kQuantBlock]) {
+  const Bytes first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
+  const Bytes last = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  store_bytes(out[0], _mm512_permutex2var_epi64(codes.lo, first, codes.hi));
+  store_bytes(out[2], _mm512_permutex2var_epi64(codes.lo, last, codes.hi));
+}
+
+// Where a step's block comes to lie.
 template <typename F>
-HEARTH_INLINE void convert_step(const Byte* const* steps, int blocks, uint16_t* tiles) {
-  WeightTile unpacked;  // its scales are used, for the blocks of one step
-  for (int quad = 0; quad < kTileRows / 4; ++quad) unpack_scales<F>(steps, 0, quad, unpacked);
-  for (int b = 0; b < blocks; ++b, tiles += kTileValues) {
-    alignas(64) Byte codes[kBlockWords][kTileRows][4];
-    unpack_block<F>(steps, b, codes);
-    for (int half = 0; half < 2; ++half) {
-      const RowFloats scale = load_floats(unpacked.scales[F::kGroup == 16 ? half : 0][slot_of(b)]) *
-                              splat_float(F::kFactor);
-      RowFloats bias = splat_float(0.0f);
-      if constexpr (F::kHasBias) {
-        bias = load_floats(unpacked.biases[F::kBiasGroup == 16 ? half : 0][slot_of(b)]);
-      }
-      bias = fused_add(scale, splat_float(-F::kOffset), bias);
-      for (int i = 4 * half; i < 4 * half + 4; ++i) {
-        scale_codes(load_bytes(codes[i]), scale, bias, tiles + 2 * i * kPairValues);
-      }
+constexpr int place_of(int block) {
+  return F::kPaired ? block % 2 * kPieces + block / 2 : block;
+}
+
+// weight = scale * code + bias.
+struct StepScales {
+  float scales[2][kStepBlocks];
+  float biases[2][kStepBlocks];
+};
+
+template <typename F>
+HEARTH_INLINE void unpack_step_scales(const Byte* step, StepScales& out) {
+  Scales s;
+  F::scales(step, s);
+  for (int half = 0; half < 2; ++half) {
+    const __m256 scale = s.scales[F::kGroup == 16 ? half : 0] * _mm256_set1_ps(F::kFactor);
+    __m256 bias = _mm256_setzero_ps();
+    if constexpr (F::kHasBias) bias = s.biases[F::kBiasGroup == 16 ? half : 0];
+    _mm256_storeu_ps(out.scales[half], scale);
+    _mm256_storeu_ps(out.biases[half], _mm256_fmadd_ps(scale, _mm256_set1_ps(-F::kOffset), bias));
+  }
+}
+
+// One value for all sixteen pairs of a block, or one for each half of them.
+template <bool halves>
+HEARTH_INLINE RowFloats spread_halves(const float (*values)[kStepBlocks], int block) {
+  const RowFloats first = splat_float(values[0][block]);
+  return halves ? _mm512_mask_blend_ps(0xff00, first, splat_float(values[1][block])) : first;
+}
+
+template <typename F>
+HEARTH_INLINE void convert_codes(const Byte* codes, const StepScales& s, int block, uint16_t* out) {
+  const RowFloats scale = spread_halves<F::kGroup == 16>(s.scales, block);
+  const RowFloats bias = spread_halves < F::kGroup == 16 || F::kBiasGroup == 16 > (s.biases, block);
+  const Bytes pairs = widen_pairs(codes);
+  store_block(fused_add(to_floats(pairs & splat_word(0xff)), scale, bias),
+              fused_add(to_floats(shift_right<8>(pairs)), scale, bias), out);
+}
+
+constexpr int kRowsAtOnce = 2;  // since some formats take their codes so
+
+// `blocks` blocks of kRowsAtOnce rows; row i's begin at tiles + i * kTileColumns.
+template <typename F>
+HEARTH_INLINE void convert_steps(const Byte* const* steps, int blocks, uint16_t* tiles) {
+  Codes vectors[kRowsAtOnce * kVectors];
+  if constexpr (requires { F::group_codes(steps, vectors); }) {
+    F::group_codes(steps, vectors);
+  } else {
+#pragma GCC unroll 4
+    for (int i = 0; i < kRowsAtOnce * kVectors; ++i) {
+      vectors[i] = F::codes(OneRow{steps[i / kVectors], i % kVectors * kPieces});
+    }
+  }
+  for (int r = 0; r < kRowsAtOnce; ++r) {
+    alignas(64) Byte codes[kStepBlocks][kQuantBlock];
+    for (int v = 0; v < kVectors; ++v) join_halves(vectors[r * kVectors + v], codes + kPieces * v);
+    StepScales scales;
+    unpack_step_scales<F>(steps[r], scales);
+    for (int b = 0; b < blocks; ++b) {
+      convert_codes<F>(codes[place_of<F>(b)], scales, b,
+                       tiles + b * kTileValues + r * kTileColumns);
     }
   }
 }
+
+template <TensorType type>
+constexpr bool kIsHalf = type == TensorType::kF16 || type == TensorType::kBF16;
+
+// Formats whose blocks are unpacked one at a time.
+template <TensorType type>
+constexpr bool kByBlock = type == TensorType::kMXFP4 || type == TensorType::kQ8_0 || kIsHalf<type>;
+
+template <TensorType type>
+struct BlockUnpacker;
+
+// 32 values of 16 bits: the even ones, then the odd ones.
+HEARTH_INLINE Bytes load_apart(const Byte* values) {
+  const Bytes order = _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,
+                                       30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  return _mm512_permutexvar_epi16(order, load_bytes(values));
+}
+
+template <>
+struct BlockUnpacker<TensorType::kBF16> {
+  static constexpr int kBytes = 64;
+  HEARTH_INLINE void operator()(const Byte* block, uint16_t* out) const {
+    store_bytes(out, load_apart(block));
+  }
+};
+
+template <>
+struct BlockUnpacker<TensorType::kF16> {
+  static constexpr int kBytes = 64;
+  HEARTH_INLINE void operator()(const Byte* block, uint16_t* out) const {
+    const Bytes values = load_apart(block);
+    store_block(_mm512_cvtph_ps(_mm512_castsi512_si256(values)),
+                _mm512_cvtph_ps(_mm512_extracti64x4_epi64(values, 1)), out);
+  }
+};
+
+// Q8_0 has its codes in order already.
+template <>
+struct BlockUnpacker<TensorType::kQ8_0> {
+  static constexpr int kBytes = 34;
+
+  HEARTH_INLINE void operator()(const Byte* block, uint16_t* out) const {
+    const RowFloats scale = splat_float(_cvtsh_ss(load_as<uint16_t>(block)));
+    const Bytes pairs = widen_pairs(block + 2);
+    const Bytes even = _mm512_srai_epi32(shift_left<24>(pairs), 24);
+    const Bytes odd = _mm512_srai_epi32(shift_left<16>(pairs), 24);
+    store_block(to_floats(even) * scale, to_floats(odd) * scale, out);
+  }
+};
 
 // MXFP4 needs no floats: a weight is one of eight magnitudes with a sign, times a power of two,
 // which moves the exponent. The table's exponents are raised so far that every scale lowers them,
@@ -63,7 +158,6 @@ HEARTH_INLINE void convert_step(const Byte* const* steps, int blocks, uint16_t* 
 // bfloat16, which tiles take for zero; above, products overflow.
 constexpr int kRaised = 125;
 constexpr int kLeastExponent = 2;
-constexpr int kBlockBytes = 17;  // an exponent, then codes
 
 // By the low five bits of a code and what lies above it, hence every value twice.
 struct RaisedValues {
@@ -80,66 +174,62 @@ struct RaisedValues {
 };
 constexpr RaisedValues kRaisedValues;
 
-// What the scales 2^(e - 127) of sixteen rows take from the raised exponents, for both of a pair.
-HEARTH_INLINE Bytes lowered_by(__m128i exponents) {
-  const Bytes highest = splat_word(127 + kRaised);
-  Bytes e = _mm512_cvtepu8_epi32(exponents);
-  e = _mm512_min_epi32(_mm512_max_epi32(e, splat_word(kLeastExponent)), highest);
-  const Bytes lowered = shift_left<7>(subtract_words(highest, e));
-  return lowered | shift_left<16>(lowered);
-}
+// What the scale 2^(e - 127) takes from the raised exponents, for both of a pair.
+struct LoweredBy {
+  uint32_t of[256] = {};
 
-// Nibbles of sixteen rows, four bytes each: the low ones belong to the first half of the columns.
-HEARTH_INLINE void look_up_pairs(Bytes packed, Bytes lowered, uint16_t* first, uint16_t* last) {
-  const Bytes table = load_bytes(kRaisedValues.of);
-  auto store = [&](Bytes indices, uint16_t* pairs) {
-    store_bytes(pairs, _mm512_subs_epu16(_mm512_permutexvar_epi16(indices, table), lowered));
-  };
-  store(packed, first);
-  store(_mm512_srli_epi16(packed, 8), first + kPairValues);
-  store(_mm512_srli_epi16(packed, 4), last);
-  store(_mm512_srli_epi16(packed, 12), last + kPairValues);
-}
-
-HEARTH_INLINE void convert_mxfp4_step(const Byte* const* steps, int blocks, uint16_t* tiles) {
-  alignas(16) Byte exponents[kStepBlocks][kTileRows];
-  for (int r = 0; r < kTileRows; ++r) {
-    for (int b = 0; b < kStepBlocks; ++b) exponents[b][r] = steps[r][b * kBlockBytes];
-  }
-  for (int b = 0; b < blocks; ++b, tiles += kTileValues) {
-    auto codes = [&](int q) {
-      return load_pieces([&](int i) { return steps[4 * i + q] + b * kBlockBytes + 1; });
-    };
-    alignas(64) Byte packed[4][kTileRows][4];
-    transpose_words(codes(0), codes(1), codes(2), codes(3), packed);
-    const Bytes lowered = lowered_by(load_piece(exponents[b]));
-    for (int i = 0; i < 4; ++i) {
-      uint16_t* pairs = tiles + 2 * i * kPairValues;
-      look_up_pairs(load_bytes(packed[i]), lowered, pairs, pairs + kTileValues / 2);
+  constexpr LoweredBy() {
+    constexpr int kHighest = 127 + kRaised;
+    for (int e = 0; e < 256; ++e) {
+      const int within = e < kLeastExponent ? kLeastExponent : e > kHighest ? kHighest : e;
+      of[e] = static_cast<uint32_t>(kHighest - within) * (0x10001u << 7);
     }
   }
-}
+};
+constexpr LoweredBy kLoweredBy;
+
+// Piece i of the indices is nibble i of the block's eight pairs of bytes: columns 0, 2 .. 14, then
+// 16, 18 .. 30, then the odd ones.
+template <>
+struct BlockUnpacker<TensorType::kMXFP4> {
+  static constexpr int kBytes = 17;  // an exponent, then codes
+  Bytes table = load_bytes(kRaisedValues.of);
+  Bytes shifts = per_piece([](int i) { return 4 * i * 0x10001; });
+
+  HEARTH_INLINE void operator()(const Byte* block, uint16_t* out) const {
+    const Bytes indices = _mm512_srlv_epi16(repeat_piece(load_piece(block + 1)), shifts);
+    const Bytes raised = _mm512_permutexvar_epi16(indices, table);
+    const Bytes lowered = splat_word(static_cast<int32_t>(kLoweredBy.of[block[0]]));
+    store_bytes(out, _mm512_subs_epu16(raised, lowered));
+  }
+};
 
 }  // namespace
 
+// Flattened, since the compiler would leave some formats' lambdas as calls.
 template <TensorType type>
-void unpack_tiles(const Matrix& w, int64_t row, int64_t row_end, int64_t first_step, int blocks,
-                  uint16_t* tiles) {
-  using F = Format<type>;
-  const StepReader<F> reader(w);
-  for (int begin = 0; begin < blocks; begin += kStepBlocks, tiles += kStepBlocks * kTileValues) {
-    Byte padded[kTileRows][F::kStepBytes];
-    const Byte* steps[kTileRows];
-    for (int r = 0; r < kTileRows; ++r) {
-      const int64_t from = row + r < row_end ? row + r : row_end - 1;
-      steps[r] = reader.at(from, first_step + begin / kStepBlocks, padded[r]);
-      reader.prefetch(steps[r], kPrefetchRows * reader.row_bytes);
+[[gnu::noinline, gnu::flatten]] void unpack_tiles(const TileRows& rows, int64_t step, int blocks,
+                                                  uint16_t* tiles) {
+  using Weights = Format<type>;
+  const StepReader<Weights> reader(rows.w);
+  const Byte* ahead = rows.ahead + step * Weights::kStepBytes;
+  for (int r = 0; r < 16; r += kRowsAtOnce, tiles += kRowsAtOnce * kTileColumns) {
+    Byte padded[kRowsAtOnce][Weights::kStepBytes];
+    const Byte* steps[kRowsAtOnce];
+    for (int i = 0; i < kRowsAtOnce; ++i, ahead += reader.row_bytes) {
+      const int64_t row = rows.row + r + i;
+      steps[i] = reader.at(row < rows.row_end ? row : rows.row_end - 1, step, padded[i]);
+      reader.prefetch(ahead, 0);
     }
-    const int count = blocks - begin < kStepBlocks ? blocks - begin : kStepBlocks;
-    if constexpr (type == TensorType::kMXFP4) {
-      convert_mxfp4_step(steps, count, tiles);
+    if constexpr (kByBlock<type>) {
+      const BlockUnpacker<type> unpack;
+      for (int i = 0; i < kRowsAtOnce; ++i) {
+        for (int b = 0; b < blocks; ++b) {
+          unpack(steps[i] + b * unpack.kBytes, tiles + b * kTileValues + i * kTileColumns);
+        }
+      }
     } else {
-      convert_step<F>(steps, count, tiles);
+      convert_steps<Weights>(steps, blocks, tiles);
     }
   }
 }

@@ -71,16 +71,6 @@ template <typename F>
 using KindOf =
     TileKind<F::kGroup, round_code_max(F::kCodeMax), kHasStart<F>, F::kHasBias, F::kBiasGroup>;
 
-// Piece i of out[j] holds word j of piece i of each row.
-HEARTH_INLINE void transpose_words(Bytes a, Bytes b, Bytes c, Bytes d, Byte (*out)[kTileRows][4]) {
-  const Bytes low_ab = interleave_words_low(a, b), high_ab = interleave_words_high(a, b);
-  const Bytes low_cd = interleave_words_low(c, d), high_cd = interleave_words_high(c, d);
-  store_bytes(out[0], interleave_pairs_low(low_ab, low_cd));
-  store_bytes(out[1], interleave_pairs_high(low_ab, low_cd));
-  store_bytes(out[2], interleave_pairs_low(high_ab, high_cd));
-  store_bytes(out[3], interleave_pairs_high(high_ab, high_cd));
-}
-
 // Block `block` of the step of kTileRows rows. Vector q holds rows q, 4 + q, 8 + q .., so that the
 // transposed words are those of all rows in order.
 template <typename F>

@@ -366,6 +366,16 @@ HEARTH_INLINE RowFloats fused_add(RowFloats a, RowFloats b, RowFloats sum) {
 
 #endif
 
+// Piece i of out[j] holds word j of piece i of each row.
+HEARTH_INLINE void transpose_words(Bytes a, Bytes b, Bytes c, Bytes d, Byte (*out)[kTileRows][4]) {
+  const Bytes low_ab = interleave_words_low(a, b), high_ab = interleave_words_high(a, b);
+  const Bytes low_cd = interleave_words_low(c, d), high_cd = interleave_words_high(c, d);
+  store_bytes(out[0], interleave_pairs_low(low_ab, low_cd));
+  store_bytes(out[1], interleave_pairs_high(low_ab, low_cd));
+  store_bytes(out[2], interleave_pairs_low(high_ab, high_cd));
+  store_bytes(out[3], interleave_pairs_high(high_ab, high_cd));
+}
+
 HEARTH_INLINE float sum_lanes(RowFloats v) {
 #ifdef __AVX512F__
   const __m256 high = _mm512_extractf32x8_ps(v, 1);

@@ -36,7 +36,7 @@ void project_input(Step& step, int32_t layer, const AttentionWeights& weights) {
   ActivationRows& x = act.x.rows();
   const int64_t n = step.batch.n();
   auto product = [&](const Matrix& w, float* y, int64_t y_stride) {
-    round_rows_for(step.compute, w.type, x, n);
+    round_rows_for(step.compute, w, x, n);
     return Product{w, &x, nullptr, n, y, y_stride};
   };
   auto compressor = [&](const CompressorWeights& w, float* inputs) {
@@ -96,13 +96,13 @@ void project_queries(Step& step, int32_t layer, const AttentionWeights& weights)
                      rows);
   });
   const int64_t q_width = static_cast<int64_t>(config.heads) * config.head_dim;
-  round_rows_for(step.compute, weights.q_b.type, q_low, n);
+  round_rows_for(step.compute, weights.q_b, q_low, n);
   std::array<Product, 2> products = {
       Product{weights.q_b, &q_low, nullptr, n, act.q.as<float>(), q_width}};
   size_t count = 1;
   const bool indexed = kind_of(step, layer) == LayerKind::kCsa;
   if (indexed) {
-    round_rows_for(step.compute, weights.indexer.query.type, q_low, n);
+    round_rows_for(step.compute, weights.indexer.query, q_low, n);
     products[count++] = {weights.indexer.query,
                          &q_low,
                          nullptr,
@@ -190,7 +190,8 @@ void attend(Step& step, int32_t layer, const AttentionWeights& weights) {
                .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
                .scores =
                    act.attention_scores.as<float>() + thread * config.heads * act.attended_max,
-               .out = out + row * q_width});
+               .out = out + row * q_width,
+               .prefill = step.compute.prefill});
         }
       });
 }
@@ -234,7 +235,7 @@ void project_output(Step& step, const AttentionWeights& weights) {
   const int32_t groups = config.output_groups;
   const int64_t grouped_width = static_cast<int64_t>(groups) * config.output_rank;
   ActivationRows& out = act.attention_out.rows();
-  round_rows_for(step.compute, weights.output_a.type, out, int64_t{n} * groups);
+  round_rows_for(step.compute, weights.output_a, out, int64_t{n} * groups);
   int32_t* group_rows = act.group_rows.as<int32_t>();  // [groups, n]
   act.products.clear();
   for (int32_t g = 0; g < groups; ++g) {
@@ -245,7 +246,7 @@ void project_output(Step& step, const AttentionWeights& weights) {
   multiply(step.compute, totals, act.products);
 
   ActivationRows& grouped = act.grouped_out.fresh();
-  round_rows_for(step.compute, weights.output_b.type, grouped, n);
+  round_rows_for(step.compute, weights.output_b, grouped, n);
   const Product output{weights.output_b,  &grouped,          nullptr, n,
                        act.output_row(0), act.streams_stride};
   multiply(step.compute, totals, {&output, 1});

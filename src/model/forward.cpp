@@ -184,7 +184,7 @@ class Forward::Pass {
     HEARTH_CHECK(n <= limits_.logit_rows);
     mix_head_streams(step, weights_.head_hyper, weights_.head_norm, wanted_rows_);
     ActivationRows& x = act_.head_x.rows();
-    round_rows_for(compute_, weights_.output.type, x, n);
+    round_rows_for(compute_, weights_.output, x, n);
     const Product logits{weights_.output, &x, nullptr, n, act_.logits.as<float>(), config_.vocab};
     multiply(compute_, compute_.clock[Stage::kHead], {&logits, 1});
     return {act_.logits.as<float>(), static_cast<size_t>(n * config_.vocab)};

@@ -79,7 +79,7 @@ void norm_streams(Step& step) {
 void project_streams(Step& step, StageTotals& totals, const HyperWeights& weights) {
   norm_streams(step);
   ActivationRows& normed = step.act.streams_normed.rows();
-  round_rows_for(step.compute, weights.fn.type, normed, step.batch.n());
+  round_rows_for(step.compute, weights.fn, normed, step.batch.n());
   const Product product{
       weights.fn, &normed, nullptr, step.batch.n(), step.act.mixes.as<float>(), weights.fn.rows};
   multiply(step.compute, totals, {&product, 1});

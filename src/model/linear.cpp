@@ -15,10 +15,13 @@ constexpr int64_t kFewTokens = 4;
 
 constexpr int64_t kBfloat16Padding = 32;  // values after each row: one cache line
 
-// Rows the kernels take at a time.
-int64_t row_tile_of(const Product& product) {
-  if (!reads_quantized(product.w.type)) return 4;
-  return product.n <= kFewTokens ? 8 : 16;
+// Rows the kernels take at a time. In tiles they could do with fewer, but a piece's tokens may have
+// to be brought in order, whatever its rows.
+int64_t row_tile_of(const Compute& compute, const Product& product) {
+  const bool rounded = reads_rounded(compute.kernels, product.w, compute.prefill);
+  if (!rounded) return 4;
+  if (product.n <= kFewTokens) return 8;
+  return compute.prefill && compute.kernels.reads_bfloat16 ? kPrefillRowTile : 16;
 }
 
 // The work of a row of a product, in bytes touched: weights once, activations per row.
@@ -60,8 +63,8 @@ ActivationRows& ActivationBuffer::fresh() {
   return rows_;
 }
 
-void round_rows_for(const Compute& compute, TensorType type, ActivationRows& x, int64_t n) {
-  if (x.is_rounded || !reads_quantized(type)) return;
+void round_rows_for(const Compute& compute, const Matrix& w, ActivationRows& x, int64_t n) {
+  if (x.is_rounded || !reads_rounded(compute.kernels, w, compute.prefill)) return;
   HEARTH_CHECK(x.rounded.codes != nullptr);
   compute.workers.for_range(n, 4, [&](int64_t begin, int64_t end, int) {
     compute.kernels.quantize(x.values + begin * x.width, end - begin, x.width,
@@ -136,7 +139,8 @@ void multiply_piece(const Compute& compute, const ProductPiece& piece, const Pro
 void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products) {
   count_work(totals, products);
   int64_t row_tile = 1;
-  for (const Product& product : products) row_tile = std::max(row_tile, row_tile_of(product));
+  for (const Product& product : products)
+    row_tile = std::max(row_tile, row_tile_of(compute, product));
   const auto pieces = cut_into_pieces(compute, products, row_tile);
   compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) multiply_piece(compute, pieces[i]);

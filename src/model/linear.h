@@ -57,6 +57,8 @@ struct ProductPiece {
   int64_t row_end;
 };
 
+constexpr int64_t kPrefillRowTile = 64;  // rows of a piece, at least, where tokens are many
+
 // What the steps of the model compute with; everything but the kernels belongs to the thread that
 // runs the model.
 struct Compute {
@@ -67,8 +69,8 @@ struct Compute {
   bool prefill = false;              // as in MatmulParams, of the step at hand
 };
 
-// Rounds the first `n` rows, if they aren't yet and a matrix of `type` reads them so.
-void round_rows_for(const Compute& compute, TensorType type, ActivationRows& x, int64_t n);
+// Rounds the first `n` rows, if they aren't yet and `w` reads them so.
+void round_rows_for(const Compute& compute, const Matrix& w, ActivationRows& x, int64_t n);
 
 // Runs all products as one loop over the workers and counts what they read and compute. Rows that
 // block formats read must have been rounded.

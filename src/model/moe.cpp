@@ -45,14 +45,14 @@ void gate_and_up(Step& step, StageTotals& totals, std::span<const ExpertGroup> g
   for (const bool is_up : {false, true}) {
     for (const ExpertGroup& group : groups) {
       const Matrix& w = is_up ? group.weights.up : group.weights.gate;
-      round_rows_for(compute, w.type, x, step.batch.n());
+      round_rows_for(compute, w, x, step.batch.n());
       float* y = (is_up ? hidden.up : hidden.gate) + group.first_slot * width;
       products.push_back({w, &x, group.rows, group.n, y, width});
     }
   }
   count_work(totals, products);
 
-  const bool rounds = reads_quantized(groups.front().weights.down.type);
+  const bool rounds = reads_rounded(compute.kernels, groups.front().weights.down, compute.prefill);
   const auto gates = std::span(products).first(groups.size());
   const auto pieces = cut_into_pieces(compute, gates, kQuantBlock);
   compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t begin, int64_t end, int) {
@@ -111,12 +111,12 @@ void list_down_products(Step& step, std::span<const ExpertGroup> groups,
 // The second loop: each piece computes the same rows of every expert's down, and sums the outputs
 // of all experts where these are the last.
 void down_and_sum(Step& step, StageTotals& totals, bool is_last) {
-  constexpr int64_t kRowTile = 16;
   const Compute& compute = step.compute;
+  const int64_t row_tile = compute.prefill ? kPrefillRowTile : 16;
   const Activations& act = step.act;
   const int32_t outputs = step.config.experts_used + 1;
   count_work(totals, act.products);
-  const auto pieces = cut_into_pieces(step.compute, std::span(act.products).first(1), kRowTile);
+  const auto pieces = cut_into_pieces(step.compute, std::span(act.products).first(1), row_tile);
   compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t first, int64_t last, int) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t begin = pieces[i].row_begin, rows = pieces[i].row_end - begin;

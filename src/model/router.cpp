@@ -42,7 +42,7 @@ void guess_picks(Step& step, const MoeWeights& next, int32_t count, std::vector<
   StageTotals& totals = step.compute.clock[Stage::kRouter];
   const StageTimer timer(totals);
   ActivationRows& x = step.act.x.rows();
-  round_rows_for(step.compute, next.router.type, x, 1);
+  round_rows_for(step.compute, next.router, x, 1);
   float* scores = step.act.guess_scores.as<float>();
   const Product product{next.router, &x, nullptr, 1, scores, config.experts};
   multiply(step.compute, totals, {&product, 1});
@@ -60,7 +60,7 @@ void route(Step& step, int32_t layer, const MoeWeights& weights) {
   const StageTimer timer(totals);
 
   ActivationRows& x = act.x.rows();
-  round_rows_for(step.compute, weights.router.type, x, n);
+  round_rows_for(step.compute, weights.router, x, n);
   const Product product{weights.router, &x, nullptr, n, act.router_scores.as<float>(),
                         config.experts};
   multiply(step.compute, totals, {&product, 1});

@@ -129,7 +129,8 @@ struct Case {
     return {codes.data(), scales.data(), sums.data(), bfloat16s.data(), bfloat16_stride()};
   }
   void round(const Kernels& kernels = choose_kernels("reference")) {
-    if (reads_quantized(type)) kernels.quantize(x.data(), x_rows, k, rounded());
+    if (reads_rounded(kernels, {type, rows, k, nullptr}, prefill))
+      kernels.quantize(x.data(), x_rows, k, rounded());
   }
 
   int64_t stride() const { return rows + 3; }

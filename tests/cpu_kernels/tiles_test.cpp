@@ -65,9 +65,10 @@ struct Shape {
 };
 
 // Few and many tokens; rows and columns on both sides of a tile, a block, a strip and a chunk.
-const std::vector<Shape> kShapes = {{8, 1, 32},     {15, 16, 288},  {16, 17, 544},  {17, 31, 2080},
-                                    {32, 33, 2304}, {33, 130, 544}, {64, 47, 1056}, {40, 530, 544},
-                                    {16, 40, 4128}, {100, 16, 1280}};
+const std::vector<Shape> kShapes = {{8, 1, 32},      {15, 16, 288},   {16, 17, 544},
+                                    {17, 31, 2080},  {32, 33, 2304},  {33, 130, 544},
+                                    {64, 47, 1056},  {40, 530, 544},  {16, 40, 4128},
+                                    {100, 16, 1280}, {97, 270, 2336}, {130, 33, 32}};
 
 }  // namespace
 
@@ -81,7 +82,7 @@ TEST_CASE("the emulated tile unit multiplies as plain loops do") {
     }
   }
   amx_emulated::TileUnit unit;
-  unit.configure(16, 5);
+  unit.configure({16, 0, 5, 0, 16, 5, 16, 0});
   unit.load<6>(weights, 64);
   unit.load<4>(tokens, 64);
   unit.load<5>(tokens[15], -64);  // backwards, five rows
@@ -103,9 +104,11 @@ TEST_CASE("the emulated tile unit multiplies as plain loops do") {
   }
 }
 
-TEST_CASE("tiles multiply every block format") {
+TEST_CASE("tiles multiply every block format and floats of 16 bits") {
+  std::vector<TensorType> types = {TensorType::kF16, TensorType::kBF16};
+  types.insert(types.end(), kBlockTypes.begin(), kBlockTypes.end());
   for (const Kernels* kernels : tile_tables()) {
-    for (const TensorType type : kBlockTypes) {
+    for (const TensorType type : types) {
       for (const Shape& shape : kShapes) {
         const int64_t block = type_info(type).block_size;
         Case c(type, shape.rows, (shape.columns + block - 1) / block * block, shape.n, 11);
@@ -150,7 +153,7 @@ TEST_CASE("tiles read and write the rows they are told to") {
   }
 }
 
-TEST_CASE("decode, few tokens and plain weights are AVX-512's, to the bit") {
+TEST_CASE("decode, few tokens and exact weights are AVX-512's, to the bit") {
   for (const Kernels* kernels : tile_tables()) {
     const Kernels& avx512 = choose_kernels("avx512");
     const auto same = [&](TensorType type, int64_t n, bool prefill) {
@@ -166,7 +169,14 @@ TEST_CASE("decode, few tokens and plain weights are AVX-512's, to the bit") {
       CHECK(same(type, 33, false));
       CHECK_FALSE(same(type, 33, true));
     }
-    for (const TensorType type : kPlainTypes) CHECK(same(type, 33, true));
+    for (const TensorType type : {TensorType::kF32, TensorType::kF8_E4M3}) {
+      CHECK(same(type, 33, true));
+    }
+    for (const TensorType type : {TensorType::kF16, TensorType::kBF16}) {
+      CHECK(same(type, 7, true));
+      CHECK(same(type, 33, false));
+      CHECK_FALSE(same(type, 33, true));
+    }
   }
 }
 
@@ -211,11 +221,10 @@ TEST_CASE("tiles round tokens to the nearest bfloat16, in their order of columns
     choose_kernels("reference")
         .quantize(x.data(), n, k, {expected_codes.data(), scales.data(), sums.data(), nullptr, 0});
     CHECK(codes == expected_codes);
-    constexpr int kOrder[] = {0, 2, 1, 3};
     for (int64_t row = 0; row < n; ++row) {
       for (int64_t j = 0; j < stride; ++j) {
         const uint16_t expected =
-            j < k ? float_to_bfloat16(x[row * k + j / 4 * 4 + kOrder[j % 4]]) : 7;
+            j < k ? float_to_bfloat16(x[row * k + j / 32 * 32 + j % 16 * 2 + j % 32 / 16]) : 7;
         CHECK(rounded[row * stride + j] == expected);
       }
     }
