@@ -10,6 +10,8 @@ constexpr int kLanes = sizeof(RowFloats) / sizeof(float);
 constexpr int kRowTile = 4;
 constexpr int kTokenTile = kLanes == 16 ? 4 : 2;  // 32 vector registers or 16
 constexpr int64_t kPanelTokens = 32;  // whose activations stay in the cache while rows stream by
+constexpr int64_t kStripRows = 32;    // whose sums are kept while a chunk of the tokens' columns is
+constexpr int64_t kChunkColumns = 1024;  // in the first-level cache
 
 template <TensorType type>
 struct Plain;
@@ -53,8 +55,10 @@ HEARTH_INLINE void pad(const T* values, int64_t count, T* padded) {
   for (int64_t i = 0; i < kLanes; ++i) padded[i] = i < count ? values[i] : T{};
 }
 
+// Columns column .. column_end - 1 of some rows and tokens; the first ones set the sums.
 template <TensorType type, int rows, int tokens>
-void multiply_tile(const MatmulParams& p, int64_t row, int64_t token) {
+void multiply_chunk(const MatmulParams& p, int64_t row, int64_t token, int64_t column,
+                    int64_t column_end, RowFloats (&kept)[rows][tokens]) {
   using Value = typename Plain<type>::Value;
   const int64_t k = p.w.cols;
   const Value* w[rows];
@@ -63,21 +67,20 @@ void multiply_tile(const MatmulParams& p, int64_t row, int64_t token) {
   for (int r = 0; r < rows; ++r) w[r] = reinterpret_cast<const Value*>(p.w.data) + (row + r) * k;
   for (int t = 0; t < tokens; ++t) {
     x[t] = p.x + x_row(p, token + t) * k;
-    for (int r = 0; r < rows; ++r) sums[r][t] = splat_float(0.0f);
+    for (int r = 0; r < rows; ++r) sums[r][t] = column == 0 ? splat_float(0.0f) : kept[r][t];
   }
-  auto add = [&](const Value* const* weights, const float* const* values, int64_t column) {
+  auto add = [&](const Value* const* weights, const float* const* values, int64_t at) {
     RowFloats xs[tokens];
-    for (int t = 0; t < tokens; ++t) xs[t] = load_floats(values[t] + column);
+    for (int t = 0; t < tokens; ++t) xs[t] = load_floats(values[t] + at);
     for (int r = 0; r < rows; ++r) {
       // The rows that come next.
-      _mm_prefetch(reinterpret_cast<const char*>(weights[r] + column + rows * k), _MM_HINT_T1);
-      const RowFloats ws = Plain<type>::load(weights[r] + column);
+      _mm_prefetch(reinterpret_cast<const char*>(weights[r] + at + rows * k), _MM_HINT_T1);
+      const RowFloats ws = Plain<type>::load(weights[r] + at);
       for (int t = 0; t < tokens; ++t) sums[r][t] = fused_add(ws, xs[t], sums[r][t]);
     }
   };
-  int64_t column = 0;
-  for (; column + kLanes <= k; column += kLanes) add(w, x, column);
-  if (column < k) {
+  for (; column + kLanes <= column_end; column += kLanes) add(w, x, column);
+  if (column < column_end) {
     Value padded_w[rows][kLanes];
     float padded_x[tokens][kLanes];
     const Value* last_w[rows];
@@ -88,9 +91,41 @@ void multiply_tile(const MatmulParams& p, int64_t row, int64_t token) {
       pad(x[t] + column, k - column, padded_x[t]), last_x[t] = padded_x[t];
     add(last_w, last_x, 0);
   }
+  for (int r = 0; r < rows; ++r) {
+    for (int t = 0; t < tokens; ++t) kept[r][t] = sums[r][t];
+  }
+}
+
+template <int rows, int tokens>
+void store_sums(const MatmulParams& p, int64_t row, int64_t token,
+                const RowFloats (&sums)[rows][tokens]) {
   for (int t = 0; t < tokens; ++t) {
     float* y = y_row(p, token + t) + row;
     for (int r = 0; r < rows; ++r) y[r] = sum_lanes(sums[r][t]);
+  }
+}
+
+template <TensorType type, int rows, int tokens>
+void multiply_tile(const MatmulParams& p, int64_t row, int64_t token) {
+  RowFloats sums[rows][tokens];
+  multiply_chunk<type, rows, tokens>(p, row, token, 0, p.w.cols, sums);
+  store_sums<rows, tokens>(p, row, token, sums);
+}
+
+// Full tiles of up to kStripRows rows, chunk after chunk of the columns: the tokens' chunk is read
+// by all of the rows while it is near.
+template <TensorType type>
+void multiply_strip(const MatmulParams& p, int64_t row, int64_t row_end, int64_t token) {
+  RowFloats sums[kStripRows / kRowTile][kRowTile][kTokenTile];
+  for (int64_t column = 0; column < p.w.cols; column += kChunkColumns) {
+    const int64_t end = p.w.cols < column + kChunkColumns ? p.w.cols : column + kChunkColumns;
+    for (int64_t r = row; r < row_end; r += kRowTile) {
+      multiply_chunk<type, kRowTile, kTokenTile>(p, r, token, column, end,
+                                                 sums[(r - row) / kRowTile]);
+    }
+  }
+  for (int64_t r = row; r < row_end; r += kRowTile) {
+    store_sums<kRowTile, kTokenTile>(p, r, token, sums[(r - row) / kRowTile]);
   }
 }
 
@@ -101,16 +136,30 @@ void multiply_rows(const MatmulParams& p, int64_t row, int64_t token, int64_t to
   for (; token < token_end; ++token) multiply_tile<type, rows, 1>(p, row, token);
 }
 
+template <TensorType type>
+void multiply_panel(const MatmulParams& p, int64_t token, int64_t token_end) {
+  const int64_t whole_rows = p.row_begin + (p.row_end - p.row_begin) / kRowTile * kRowTile;
+  int64_t done = token;
+  if (p.w.cols > kChunkColumns) {
+    for (; done + kTokenTile <= token_end; done += kTokenTile) {
+      for (int64_t row = p.row_begin; row < whole_rows; row += kStripRows) {
+        const int64_t end = whole_rows < row + kStripRows ? whole_rows : row + kStripRows;
+        multiply_strip<type>(p, row, end, done);
+      }
+    }
+  }
+  for (int64_t row = p.row_begin; row < whole_rows; row += kRowTile)
+    multiply_rows<type, kRowTile>(p, row, done, token_end);
+  for (int64_t row = whole_rows; row < p.row_end; ++row)
+    multiply_rows<type, 1>(p, row, token, token_end);
+}
+
 }  // namespace
 
 template <TensorType type>
 void matmul_plain(const MatmulParams& p) {
   for (int64_t token = 0; token < p.n; token += kPanelTokens) {
-    const int64_t token_end = p.n < token + kPanelTokens ? p.n : token + kPanelTokens;
-    int64_t row = p.row_begin;
-    for (; row + kRowTile <= p.row_end; row += kRowTile)
-      multiply_rows<type, kRowTile>(p, row, token, token_end);
-    for (; row < p.row_end; ++row) multiply_rows<type, 1>(p, row, token, token_end);
+    multiply_panel<type>(p, token, p.n < token + kPanelTokens ? p.n : token + kPanelTokens);
   }
 }
 

@@ -105,16 +105,16 @@ std::unique_ptr<ReadQueue> open_queue(int depth, bool use_uring, std::vector<std
 
 DiskProbeOptions full_disk_probe() {
   DiskProbeOptions options;
-  options.blocks = {4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20};
+  options.blocks = {4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 2 << 20, 4 << 20};
   options.depths = {1, 4, 16, 32};
   return options;
 }
 
 DiskProbeOptions quick_disk_probe() {
   DiskProbeOptions options;
-  options.blocks = {4 << 10, 256 << 10, 4 << 20};
+  options.blocks = {4 << 10, 2 << 20};  // the latter as experts are read
   options.depths = {1, 16};
-  options.seconds = 0.2;
+  options.seconds = 0.4;
   options.write_seconds = 1.5;
   options.seconds_max = 3;
   options.bytes_max = 512 << 20;

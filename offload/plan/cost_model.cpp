@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace hearth {
 
@@ -16,6 +17,8 @@ constexpr double kGpuKernels = 24;
 // What sampling reads and writes of a token of the vocabulary: its logit, then its candidate
 // thrice.
 constexpr double kSampledBytes = 40;
+// How experts are read: pieces of this size, so many at once (offload/io/reader.h).
+constexpr double kReadBytes = 2 << 20, kReadsAtOnce = 16;
 // Prompts are long; the attention of this many of their chunks stands for all.
 constexpr int64_t kChunksSampled = 16;
 
@@ -57,23 +60,21 @@ Resource Cost::bottleneck() const {
   return static_cast<Resource>(std::ranges::max_element(seconds) - seconds.begin());
 }
 
-const DiskRate* best_disk_rate(const Disk& disk, int64_t expert_bytes) {
-  if (disk.rates.empty()) return nullptr;
-  const int64_t least =
-      std::ranges::min_element(disk.rates, {}, &DiskRate::block_bytes)->block_bytes;
-  const DiskRate* best = nullptr;
-  for (const DiskRate& rate : disk.rates) {
-    if (rate.block_bytes > std::max(expert_bytes, least)) continue;
-    if (best == nullptr || rate.read_gb_s > best->read_gb_s) best = &rate;
-  }
-  return best;
+const DiskRate* streaming_rate(const Disk& disk) {
+  const auto distance = [](const DiskRate& rate) {
+    const double block = std::log2(static_cast<double>(rate.block_bytes) / kReadBytes);
+    const double depth = std::log2(static_cast<double>(rate.depth) / kReadsAtOnce);
+    return std::pair(std::abs(block), std::abs(depth));
+  };
+  const auto nearest = std::ranges::min_element(disk.rates, {}, distance);
+  return nearest == disk.rates.end() ? nullptr : &*nearest;
 }
 
-double disk_read_gb_s(const Machine& machine, int64_t expert_bytes) {
+double disk_read_gb_s(const Machine& machine) {
   double total = 0;
   for (const Disk& disk : machine.disks) {
-    const DiskRate* best = best_disk_rate(disk, expert_bytes);
-    total += best == nullptr ? 0 : best->read_gb_s;
+    const DiskRate* rate = streaming_rate(disk);
+    total += rate == nullptr ? 0 : rate->read_gb_s;
   }
   return total;
 }
@@ -105,10 +106,7 @@ CostModel::Tokens CostModel::one_each(const Workload& work) {
 CostModel::CostModel(const Machine& machine, const ModelShape& model, const CpuRates& cpu,
                      const Gpu* gpu, const HitCurve& hits)
     : machine_(machine), model_(model), cpu_(cpu), gpu_(gpu), hits_(hits) {
-  int64_t expert_bytes = 0;
-  for (const LayerShape& layer : model.layers)
-    expert_bytes = std::max(expert_bytes, layer.expert_bytes);
-  disk_gb_s_ = disk_read_gb_s(machine, expert_bytes);
+  disk_gb_s_ = disk_read_gb_s(machine);
 }
 
 std::vector<CostModel::Layers> CostModel::layers_of(const Placement& placement) const {

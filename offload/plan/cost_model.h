@@ -120,10 +120,9 @@ class CostModel {
   double disk_gb_s_ = 0;
 };
 
-// The best a disk does with blocks no larger than an expert, or where all are, with the smallest;
-// null where the profile has no rates.
-const DiskRate* best_disk_rate(const Disk& disk, int64_t expert_bytes);
+// The rate of the reads that are most like those of experts; null where the profile has no rates.
+const DiskRate* streaming_rate(const Disk& disk);
 // All of a machine's disks together.
-double disk_read_gb_s(const Machine& machine, int64_t expert_bytes);
+double disk_read_gb_s(const Machine& machine);
 
 }  // namespace hearth

@@ -8,6 +8,8 @@
 namespace hearth {
 namespace {
 
+constexpr int64_t kRowsOfThread = 16;  // normed and multiplied together: a megabyte of Flash's
+
 float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
 
 // Rows and columns of c [n, n] scaled in turn until both sum to about one.
@@ -63,26 +65,38 @@ void coefficients_of_row(const ModelConfig& config, const HyperWeights& weights,
   }
 }
 
-void norm_streams(Step& step) {
-  const ModelConfig& config = step.config;
-  const int64_t width = static_cast<int64_t>(config.streams) * config.dim;
-  float* normed = step.act.streams_normed.fresh().values;
-  step.compute.workers.for_range(step.batch.n(), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) {
-      step.compute.kernels.rms_norm(step.act.streams_row(static_cast<int32_t>(row)), nullptr,
-                                    config.rms_eps, 1, width, normed + row * width);
-    }
-  });
+// streams_normed = rms(streams), rows begin .. end - 1.
+void norm_streams(const Step& step, int64_t begin, int64_t end) {
+  const int64_t width = static_cast<int64_t>(step.config.streams) * step.config.dim;
+  float* normed = step.act.streams_normed.rows().values;
+  for (int64_t row = begin; row < end; ++row) {
+    step.compute.kernels.rms_norm(step.act.streams_row(static_cast<int32_t>(row)), nullptr,
+                                  step.config.rms_eps, 1, width, normed + row * width);
+  }
 }
 
-// mixes [n, weights.fn.rows] = fn . rms(streams).
+// mixes [n, weights.fn.rows] = fn . rms(streams). Of many float rows each thread norms and
+// multiplies a few at a time, which so stay in its cache; of few rows the threads share the matrix
+// instead.
 void project_streams(Step& step, StageTotals& totals, const HyperWeights& weights) {
-  norm_streams(step);
-  ActivationRows& normed = step.act.streams_normed.rows();
-  round_rows_for(step.compute, weights.fn, normed, step.batch.n());
-  const Product product{
-      weights.fn, &normed, nullptr, step.batch.n(), step.act.mixes.as<float>(), weights.fn.rows};
-  multiply(step.compute, totals, {&product, 1});
+  Compute& compute = step.compute;
+  const int64_t n = step.batch.n();
+  ActivationRows& normed = step.act.streams_normed.fresh();
+  const Product product{weights.fn,     &normed, nullptr, n, step.act.mixes.as<float>(),
+                        weights.fn.rows};
+  const bool is_rounded = reads_rounded(compute.kernels, weights.fn, compute.prefill);
+  if (is_rounded || n < kRowsOfThread * compute.workers.threads()) {
+    compute.workers.for_range(
+        n, 1, [&](int64_t begin, int64_t end, int) { norm_streams(step, begin, end); });
+    round_rows_for(compute, weights.fn, normed, n);
+    multiply(compute, totals, {&product, 1});
+    return;
+  }
+  count_work(totals, {&product, 1});
+  compute.workers.for_range(n, kRowsOfThread, [&](int64_t begin, int64_t end, int) {
+    norm_streams(step, begin, end);
+    multiply_rows(compute, product, begin, end);
+  });
 }
 
 // out = RMSNorm(sum_n pre[n] h[n]).

@@ -136,6 +136,23 @@ void multiply_piece(const Compute& compute, const ProductPiece& piece, const Pro
                           .prefill = compute.prefill});
 }
 
+void multiply_rows(const Compute& compute, const Product& product, int64_t begin, int64_t end) {
+  HEARTH_CHECK(product.x_rows == nullptr && product.y_rows == nullptr);
+  const ActivationRows& x = *product.x;
+  compute.kernels.matmul({.w = product.w,
+                          .x = x.values + begin * x.width,
+                          .xq = x.rounded.codes != nullptr ? x.rounded_at(begin, 0) : x.rounded,
+                          .x_rows = nullptr,
+                          .n = end - begin,
+                          .y = product.y + begin * product.y_stride,
+                          .y_rows = nullptr,
+                          .y_stride = product.y_stride,
+                          .row_begin = 0,
+                          .row_end = product.w.rows,
+                          .next = nullptr,
+                          .prefill = compute.prefill});
+}
+
 void multiply(Compute& compute, StageTotals& totals, std::span<const Product> products) {
   count_work(totals, products);
   int64_t row_tile = 1;

@@ -86,4 +86,7 @@ std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const 
 void multiply_piece(const Compute& compute, const ProductPiece& piece,
                     const ProductPiece* next = nullptr);
 
+// All of a product's matrix with rows begin .. end - 1 of its activations, on the calling thread.
+void multiply_rows(const Compute& compute, const Product& product, int64_t begin, int64_t end);
+
 }  // namespace hearth
