@@ -9,8 +9,7 @@ namespace {
 constexpr int64_t kGpuContextBytes = int64_t{400} << 20;
 // Experts on their way into VRAM: half of them arrive while the other half is computed.
 constexpr int64_t kStagingExperts = 32;
-// What a program takes beside weights, caches and scratch: its code, and by token of the vocabulary
-// the tokenizer's tables.
+// Code, and by token of the vocabulary the tokenizer's tables.
 constexpr int64_t kProgramBytes = int64_t{64} << 20, kTokenBytes = 640;
 
 int64_t largest_expert(const ModelShape& model) {
@@ -30,7 +29,7 @@ void add_scratch(TierPlan& tier, int64_t bytes) { tier.scratch += bytes, tier.us
 // them, else in slots, of which a token's experts need one each.
 void place_in_ram(const ModelShape& model, int64_t wanted, TierPlan& ram, Placement& placement) {
   const int64_t padding = model.padding_bytes - model.dense_padding_bytes;
-  const int64_t program = kProgramBytes + kTokenBytes * model.vocab;
+  const int64_t program = program_bytes(model);
   const int64_t free = room(ram) - program;
   const int64_t bytes =
       wanted == model.expert_count() ? model.routed_bytes() : wanted * largest_expert(model);
@@ -68,6 +67,8 @@ void level(int64_t count, int64_t begin, int64_t most, const std::vector<int64_t
 }
 
 }  // namespace
+
+int64_t program_bytes(const ModelShape& model) { return kProgramBytes + kTokenBytes * model.vocab; }
 
 ChunkBytes chunk_bytes(const ModelShape& model, int64_t context, int32_t chunk_tokens,
                        int32_t threads) {

@@ -10,6 +10,9 @@
 
 namespace hearth {
 
+// What the program itself takes beside weights, caches and scratch.
+int64_t program_bytes(const ModelShape& model);
+
 // What a chunk size costs, whatever the placement: asked for once, since the exact figures come
 // from objects that must be made.
 struct ChunkBytes {

@@ -137,17 +137,24 @@ class Search {
   bool found_ = false;
 };
 
-void explain_problems(const Candidate& found, bool has_disk, Plan& plan) {
-  const auto tier = [&](const char* name, const char* option, const TierPlan& t) {
+void explain_problems(const Candidate& found, const ModelShape& model, bool has_disk, Plan& plan) {
+  const auto tier = [&](const char* name, const char* option, const TierPlan& t,
+                        const std::string& more) {
     if (t.used <= t.budget) return;
     plan.problems.push_back(fmt::format(
-        "{} lacks {} ({} bytes): {} of weights, {} of KV cache and {} of scratch don't fit {}. "
+        "{} lacks {} ({} bytes): {} of weights, {} of KV cache and {} of scratch{} don't fit {}. "
         "A smaller context (--ctx), fewer sessions (--parallel) or a larger {} would help",
         name, binary_size(t.used - t.budget), t.used - t.budget, binary_size(t.weights),
-        binary_size(t.kv), binary_size(t.scratch), binary_size(t.budget), option));
+        binary_size(t.kv), binary_size(t.scratch), more, binary_size(t.budget), option));
   };
-  tier("VRAM", "--gpu-budget", plan.vram);
-  tier("RAM", "--ram-budget", plan.ram);
+  tier("VRAM", "--gpu-budget", plan.vram, "");
+  // Where not even a token's experts have room, the scratch is theirs and the program's.
+  const bool has_slots = found.placement.ram_experts > 0 || found.placement.nvme_experts == 0;
+  tier("RAM", "--ram-budget", plan.ram,
+       has_slots
+           ? ""
+           : fmt::format(" ({} of it the program's own, the rest with room for a token's experts)",
+                         binary_size(program_bytes(model))));
   if (found.placement.nvme_experts > 0 && !has_disk) {
     plan.problems.push_back(fmt::format(
         "{} of routed experts ({} bytes) have no place in memory, and the profile knows no disk. "
@@ -250,7 +257,7 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
   plan.routed_bytes = model.routed_bytes();
   plan.kv_bytes = map.vram.kv + map.ram.kv;
   plan.scratch_bytes = map.vram.scratch + map.ram.scratch;
-  explain_problems(found, has_disk, plan);
+  explain_problems(found, model, has_disk, plan);
   if (plan.fits()) plan.predict = predict(costs, model, request, found.placement);
   explain(cpu, model, plan);
   return plan;
