@@ -82,7 +82,7 @@ class BlockReader {
   const int descriptor_;
   const int64_t bytes_;
   const int64_t block_;
-  const std::string& where_;
+  const std::string where_;
   const Buffer memory_;
   std::vector<Clock::time_point> started_;  // by slot
   std::mt19937_64 random_{7};
@@ -163,11 +163,12 @@ DiskRate probe_file(const std::filesystem::path& path, double seconds) {
   std::vector<std::string> notes;
   const SourceFile file(path.string(), true, notes);
   const auto bytes = static_cast<int64_t>(std::filesystem::file_size(path));
-  if (bytes < usual.piece_bytes) throw Error("is too small to measure", path.string(), "");
+  const int64_t block =
+      std::min(usual.piece_bytes, bytes / Reader::kAlignment * Reader::kAlignment);
+  if (block == 0) throw Error("is too small to measure", path.string(), "Name a larger file");
   int refused = 0;
   auto queue = open_read_queue(usual.depth, usual.use_uring, refused);
-  BlockReader reader(file.descriptor(), bytes, std::move(queue), usual.piece_bytes, usual.depth,
-                     path.string());
+  BlockReader reader(file.descriptor(), bytes, std::move(queue), block, usual.depth, path.string());
   return reader.measure(seconds);
 }
 

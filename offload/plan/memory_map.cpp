@@ -28,6 +28,8 @@ void add_scratch(TierPlan& tier, int64_t bytes) { tier.scratch += bytes, tier.us
 // As many of `wanted` experts as there is room for: as they lie in their files where that is all of
 // them, else in slots, of which a token's experts need one each.
 void place_in_ram(const ModelShape& model, int64_t wanted, TierPlan& ram, Placement& placement) {
+  placement.ram_experts = 0;
+  if (wanted == 0) return;
   const int64_t padding = model.padding_bytes - model.dense_padding_bytes;
   const int64_t program = program_bytes(model);
   const int64_t free = room(ram) - program;

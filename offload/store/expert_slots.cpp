@@ -43,7 +43,9 @@ ExpertSlots::ExpertSlots(std::vector<LayerExperts> layers, int32_t experts, int6
       count_(slots),
       parts_(layers_, experts),
       memory_(static_cast<size_t>(slots * parts_.bytes)) {
-  if (nodes > 1) bind_to_nodes(topology, nodes);
+  // Every part is a range of its own to the kernel, which knows 65530 of them at most.
+  constexpr int64_t kRangesMax = 32768;
+  if (nodes > 1 && count_ * 3 * nodes <= kRangesMax) bind_to_nodes(topology, nodes);
 }
 
 // Where a matrix begins within its room differs by up to a block, and its rows with it.

@@ -183,10 +183,10 @@ const Repetition& median_of(const std::vector<Repetition>& repetitions, Timing R
   return *order[order.size() / 2];
 }
 
-// Of random reads of the model's first file; 0 where none are made.
+// Of random reads of the model's file; 0 where none are made.
 double disk_peak_gb_s(const Engine& engine) {
   if (engine.cache() == nullptr) return 0;
-  return probe_file(engine.tensors().files.front().path).read_gb_s;
+  return probe_file(largest_file(engine.tensors())).read_gb_s;
 }
 
 Json hit_rates(const std::vector<LayerUse>& layers) {

@@ -9,10 +9,15 @@
 #include "engine/engine_plan.h"
 #include "format/gguf.h"
 #include "model/shape.h"
+#include "offload/io/disk_probe.h"
+#include "offload/machine/describe.h"
 #include "offload/machine/machine_json.h"
+#include "offload/machine/topology.h"
 
 namespace hearth::cli {
 namespace {
+
+constexpr double kDiskSeconds = 1;  // of reads of the model's file
 
 bool is_released(const std::string& model) { return model == "flash" || model == "pro"; }
 
@@ -36,13 +41,21 @@ const Kernels& kernels_named(const std::string& isa) {
 }
 
 // The profile named, or this machine, measured and with the memory that is free.
-Machine machine_of(const PlanOptions& options, PlanRequest& request) {
+Machine machine_of(const PlanOptions& options, const TensorDir& dir, PlanRequest& request) {
   if (!options.machine.empty()) return read_machine(options.machine);
   fmt::print(stderr,
              "Measuring this machine; hearth profile --out FILE keeps the result for --machine\n");
-  const MeasuredMachine measured = measure_this_machine({.quick = true, .disk = "", .threads = 0});
+  MeasuredMachine measured = measure_this_machine({.quick = true, .disk = "", .threads = 0});
   for (const std::string& note : measured.notes) fmt::print(stderr, "{}\n", note);
   if (!request.ram_budget) request.ram_budget = free_ram_budget();
+  if (!dir.files.empty()) {
+    const std::filesystem::path& file = largest_file(dir);
+    Disk disk = describe_disk(file.parent_path().empty() ? "." : file.parent_path(),
+                              Topology::of_this_machine());
+    disk.node = 0;
+    disk.rates = {probe_file(file, kDiskSeconds)};
+    measured.machine.disks = {disk};
+  }
   return measured.machine;
 }
 
@@ -69,7 +82,7 @@ PlanCase plan_case(const PlanOptions& options) {
   PlanCase result;
   PlanRequest& request = result.request;
   request = options.request;
-  result.machine = machine_of(options, request);
+  result.machine = machine_of(options, dir, request);
   request.work = workload_of(options, config);
   request.kv = options.kv;
   request.use_gpu = !options.no_gpu;

@@ -42,8 +42,10 @@ void check_bytes(const Plan& plan, const ModelShape& shape, Problems& problems) 
   Placement placement = plan.placement;
   MemoryMap map = map_fixed(shape, chunk, placement, plan.work.parallel, 0, plan.ram.budget);
   place_experts(shape, map, placement);
+  add_experts(shape, spread_experts(shape, placement), map);
   if (map.ram.kv == plan.kv_bytes && map.ram.scratch == plan.scratch_bytes &&
-      placement.ram_experts == plan.placement.ram_experts)
+      map.ram.used == plan.ram.used && map.ram.experts == plan.ram.experts &&
+      map.nvme.experts == plan.nvme.experts && placement.ram_experts == plan.placement.ram_experts)
     return;
   problems.add("its bytes aren't those that this model and command take");
 }
@@ -80,6 +82,9 @@ void check_replay(const Plan& plan, const EngineOptions& options, const ModelSha
   if (options.sessions > plan.work.parallel) {
     problems.add(
         fmt::format("it is for {} sessions, {} are wanted", plan.work.parallel, options.sessions));
+  }
+  if (plan.ram.used > plan.ram.budget || plan.placement.ram_experts < 1) {
+    problems.add("it doesn't fit the budget it was made for");
   }
   const int64_t available = options.ram_budget.value_or(available_memory_bytes());
   if (plan.ram.used > available) {

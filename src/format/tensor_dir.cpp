@@ -1,5 +1,7 @@
 #include "format/tensor_dir.h"
 
+#include <algorithm>
+
 namespace hearth {
 namespace {
 
@@ -29,6 +31,12 @@ std::optional<double> TensorDir::number(std::string_view key) const {
 
 const std::string* TensorDir::text(std::string_view key) const {
   return value_of<std::string>(*this, key);
+}
+
+const std::filesystem::path& largest_file(const TensorDir& dir) {
+  std::vector<uint64_t> bytes(dir.files.size());
+  for (const auto& [name, tensor] : dir.tensors) bytes[tensor.file] += tensor.bytes;
+  return dir.files[std::ranges::max_element(bytes) - bytes.begin()].path;
 }
 
 }  // namespace hearth

@@ -54,4 +54,7 @@ class TensorDir {
   const std::string* text(std::string_view key) const;
 };
 
+// The file of a model whose tensors have the most bytes; there must be one.
+const std::filesystem::path& largest_file(const TensorDir& dir);
+
 }  // namespace hearth

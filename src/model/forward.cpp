@@ -61,14 +61,19 @@ class Forward::Pass {
       observer->streams(-1, act_.streams_row(0), act_.streams_stride, batch_.n());
     for (int32_t layer = 0; layer < config_.layers; ++layer) {
       run_layer(step, layer);
+      if (store_.has_failed()) break;
       if (observer != nullptr) {
         observer->picks(layer, act_.picks.as<int32_t>(), batch_.n());
         observer->streams(layer, act_.streams_row(0), act_.streams_stride, batch_.n());
       }
-      if (store_.has_failed() || (on_layer && !on_layer(layer + 1))) {
+      if (on_layer && !on_layer(layer + 1)) {
         store_.abandon();
         return {};
       }
+    }
+    if (store_.has_failed()) {
+      store_.abandon();
+      return {};
     }
     for (const Segment& segment : batch_.segments)
       segment.cache->position += std::ssize(segment.tokens);

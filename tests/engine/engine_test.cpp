@@ -402,6 +402,28 @@ TEST_CASE("a model file that shrinks fails the request, with a message, and the 
   CHECK(logits_of() == before);
 }
 
+TEST_CASE("a plan that reads experts from disk is replayed; one that doesn't fit is refused") {
+  EngineOptions options;
+  options.model = test::models("demo.gguf");
+  options.context = 200;
+  options.threads = 2;
+  options.limits = test::limits();
+  options.chunk_tokens = test::limits().chunk_tokens == 1 ? 1 : 40;
+  const Budgeted planned = run_with_budget(options, int64_t{75} << 20);
+  REQUIRE(planned.streams);
+  options.ram_budget = int64_t{75} << 20;
+  options.plan = Engine::open(options)->plan();
+  options.ram_budget.reset();
+  const Budgeted replayed = run_with_budget(options, std::nullopt);
+  CHECK(replayed.slots == planned.slots);
+  CHECK(replayed.logits == planned.logits);
+  options.plan->ram.budget = options.plan->ram.used - 1;
+  CHECK_THROWS_AS(Engine::open(options), Error);
+  options.plan->ram.budget += 1;
+  options.plan->nvme.experts = 0;
+  CHECK_THROWS_AS(Engine::open(options), Error);
+}
+
 TEST_CASE("a plan is replayed, and refused where it is of something else") {
   EngineOptions options;
   options.model = test::models("demo.gguf");
