@@ -198,6 +198,15 @@ Json hit_rates(const std::vector<LayerUse>& layers) {
   return rates;
 }
 
+Json guess_precisions(const Engine& engine) {
+  Json shares = Json::array();
+  if (engine.cache() == nullptr) return shares;
+  for (int32_t layer = 0; layer < engine.config().layers; ++layer) {
+    shares.push_back(engine.guess_precision(layer));
+  }
+  return shares;
+}
+
 Json report(Engine& engine, const BenchOptions& options) {
   PeakProbe probe(engine);
   Peaks before = probe.measure();
@@ -254,6 +263,7 @@ Json report(Engine& engine, const BenchOptions& options) {
           {"disk_wait_share", cache.reads.wait_seconds / decode.decode.seconds},
           {"expert_hit_rate", cache.hit_rate()},
           {"expert_hit_rate_by_layer", hit_rates(decode.decode.layers)},
+          {"guess_precision_by_layer", guess_precisions(engine)},
           {"foreseen_rate", cache.foreseen_rate()},
           {"prefill_disk_bytes", prefill.prefill.cache.reads.bytes},
           {"prefill_disk_gb_s", prefill.prefill.cache.disk_gb_s()},

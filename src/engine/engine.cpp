@@ -152,6 +152,9 @@ void Engine::clear_figures() {
   if (ExpertCache* cache = loaded_->forward.cache()) cache->clear_stats();
 }
 const ExpertCache* Engine::cache() const { return loaded_->forward.cache(); }
+double Engine::guess_precision(int32_t layer) const {
+  return loaded_->forward.guess_precision(layer);
+}
 const std::vector<std::string>& Engine::notes() const { return loaded_->cache.notes; }
 
 const TensorDir& Engine::tensors() const { return loaded_->dir; }

@@ -74,6 +74,7 @@ class Engine {
   // does.
   const ExpertCache* cache() const;
   int64_t memory_bytes() const;  // taken for weights, slots and scratch; sessions come on top
+  double guess_precision(int32_t layer) const;  // as of Forward
   const std::vector<std::string>& notes() const;  // on what the system refused
   const Plan& plan() const;                       // what the engine follows
 

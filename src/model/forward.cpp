@@ -82,6 +82,7 @@ class Forward::Pass {
 
   Compute& compute() { return compute_; }
   ExpertStore& store() { return store_; }
+  const Lookahead& lookahead() const { return lookahead_; }
   const Limits& limits() const { return limits_; }
   const Activations& activations() const { return act_; }
 
@@ -225,6 +226,7 @@ std::span<const float> Forward::run(std::span<const Segment> segments, LogitRows
 }
 
 std::optional<ReadFailure> Forward::take_failure() { return pass_->store().take_failure(); }
+double Forward::guess_precision(int32_t layer) const { return pass_->lookahead().precision(layer); }
 ExpertCache* Forward::cache() { return pass_->store().cache(); }
 
 StageClock& Forward::clock() { return pass_->compute().clock; }

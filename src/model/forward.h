@@ -64,6 +64,9 @@ class Forward {
 
   std::optional<ReadFailure> take_failure();
   ExpertCache* cache();  // of experts that are read as they are wanted; null where all are held
+  // Share of the experts guessed for a layer by the one before that were right; 0 where none were
+  // guessed.
+  double guess_precision(int32_t layer) const;
 
   StageClock& clock();
   int64_t scratch_bytes() const;  // activations, whether touched or not

@@ -13,6 +13,7 @@
 #include "format/gguf.h"
 #include "model/forward.h"
 #include "model/reference.h"
+#include "offload/store/open_cache.h"
 #include "support.h"
 
 using namespace hearth;
@@ -94,6 +95,40 @@ struct Runner {
 };
 
 }  // namespace
+
+TEST_CASE(
+    "experts through a cache: the same logits, and the next layer's are guessed better than by "
+    "chance") {
+  const Loaded& model = demo();
+  const Kernels& kernels = choose_kernels("");
+  OpenCache open = open_expert_cache(
+      model.dir, layer_experts(model.weights),
+      {.experts = model.config.experts, .slots = 30, .read_ahead = 4}, Topology::of_this_machine());
+  const Workers workers(2);
+  KvCache cache(model.config, KvType::kBF16, 200, all_logits());
+  Forward forward(model.config, model.weights, kernels, workers, 200, all_logits(),
+                  std::move(open.cache));
+  Runner whole(model, kernels, KvType::kBF16, 200);
+  const std::vector<int32_t> ids = test::read_ids(test::data("demo/demo.tokens.txt"));
+  const std::vector<int32_t> tokens(ids.begin(), ids.begin() + 150);
+  const Floats expected = whole.run(tokens, 1);
+  Floats logits;
+  for (const int32_t& token : tokens) {
+    const Segment segment{&cache, {&token, 1}};
+    const auto part = forward.run({&segment, 1}, LogitRows::kAll);
+    logits.insert(logits.end(), part.begin(), part.end());
+  }
+  CHECK(logits == expected);
+  const double chance = static_cast<double>(model.config.experts_used) / model.config.experts;
+  for (int32_t layer = model.config.hash_layers; layer < model.config.layers; ++layer) {
+    CAPTURE(layer);
+    CHECK(forward.guess_precision(layer) > 1.5 * chance);
+    CHECK(forward.guess_precision(layer) <= 1);
+  }
+  for (int32_t layer = 0; layer < model.config.hash_layers; ++layer) {
+    CHECK(forward.guess_precision(layer) == 0);
+  }
+}
 
 TEST_CASE(
     "nano: logits within 2e-4 of the golden ones on every instruction set, however the prompt is "
