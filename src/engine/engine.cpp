@@ -33,7 +33,10 @@ WeightMemory load_weights(const Plan& plan, TensorDir& dir, const Workers& worke
   if (places == WeightPlaces::kFiles) return {};
   const HeldWeights held =
       places == WeightPlaces::kMemory ? HeldWeights::kAll : HeldWeights::kAllButExperts;
-  return WeightMemory(dir, held, workers, Topology::of_this_machine(), on_load);
+  WeightMemory memory(dir, held, workers, Topology::of_this_machine(), on_load);
+  // Where that is refused the cache says so: it asks for the same.
+  if (places == WeightPlaces::kMemoryAndCache) memory.lock();
+  return memory;
 }
 
 OpenCache open_cache(const Plan& plan, const TensorDir& dir, const ModelConfig& config,
