@@ -95,8 +95,6 @@ struct Runner {
   Forward forward;
 };
 
-}  // namespace
-
 // Share of right guesses where the experts that were picked most are guessed for every token.
 double listed_precision(const ModelConfig& config, const std::vector<int32_t>& chosen) {
   std::vector<int64_t> counts(config.experts);
@@ -107,9 +105,11 @@ double listed_precision(const ModelConfig& config, const std::vector<int32_t>& c
   return static_cast<double>(right) / static_cast<double>(chosen.size());
 }
 
+}  // namespace
+
 TEST_CASE(
-    "experts through a cache: the same logits, and the next layer's are guessed better than by "
-    "chance") {
+    "experts through a cache: the same logits, and the next layer's are guessed better than by a "
+    "list") {
   const Loaded& model = demo();
   const Kernels& kernels = choose_kernels("");
   OpenCache open = open_expert_cache(
@@ -131,11 +131,14 @@ TEST_CASE(
     logits.insert(logits.end(), part.begin(), part.end());
   }
   CHECK(logits == expected);
+  // How often guesses are looked at follows from how fast reads are, so single layers vary.
+  double guessed = 0, listed = 0;
   for (int32_t layer = model.config.hash_layers; layer < model.config.layers; ++layer) {
-    CAPTURE(layer);
-    CHECK(forward.guess_precision(layer) > listed_precision(model.config, recorder.chosen[layer]));
     CHECK(forward.guess_precision(layer) <= 1);
+    guessed += forward.guess_precision(layer);
+    listed += listed_precision(model.config, recorder.chosen[layer]);
   }
+  CHECK(guessed > 1.4 * listed);
   for (int32_t layer = 0; layer < model.config.hash_layers; ++layer) {
     CHECK(forward.guess_precision(layer) == 0);
   }
