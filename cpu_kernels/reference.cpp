@@ -168,6 +168,15 @@ void weighted_sum(const float* rows, int64_t stride, const float* weights, int32
   }
 }
 
+float softmax_terms(const float* x, float largest, float scale, int64_t n, float* out) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    out[i] = static_cast<float>(std::exp((static_cast<double>(x[i]) - largest) * scale));
+    sum += out[i];
+  }
+  return static_cast<float>(sum);
+}
+
 uint64_t read_bytes(const void* data, int64_t bytes) {
   const unsigned char* p = static_cast<const unsigned char*>(data);
   uint64_t result = 0, word;
@@ -208,6 +217,7 @@ const Kernels kKernels = {
     .compress = compress,
     .swiglu = swiglu,
     .weighted_sum = weighted_sum,
+    .softmax_terms = softmax_terms,
     .read_bytes = read_bytes,
     .multiply_registers = multiply_registers,
 };

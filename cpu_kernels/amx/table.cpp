@@ -36,6 +36,7 @@ const Kernels kKernels = {
     .compress = avx512::compress,
     .swiglu = avx512::swiglu,
     .weighted_sum = avx512::weighted_sum,
+    .softmax_terms = avx512::softmax_terms,
     .read_bytes = avx512::read_bytes,
     .multiply_registers = multiply_registers,
 };

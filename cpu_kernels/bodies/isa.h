@@ -33,6 +33,7 @@ void compress(const CompressParams& params);
 void swiglu(const float* gate, const float* up, float clamp, int64_t n, float* out);
 void weighted_sum(const float* rows, int64_t stride, const float* weights, int32_t n_rows,
                   int64_t width, float* out);
+float softmax_terms(const float* x, float largest, float scale, int64_t n, float* out);
 uint64_t read_bytes(const void* data, int64_t bytes);
 int64_t multiply_registers(int64_t rounds);
 

@@ -20,6 +20,7 @@ const Kernels kKernels = {
     .compress = compress,
     .swiglu = swiglu,
     .weighted_sum = weighted_sum,
+    .softmax_terms = softmax_terms,
     .read_bytes = read_bytes,
     .multiply_registers = multiply_registers,
 };

@@ -57,6 +57,26 @@ void weighted_sum(const float* rows, int64_t stride, const float* weights, int32
   }
 }
 
+float softmax_terms(const float* x, float largest, float scale, int64_t n, float* out) {
+  const auto term = [&](const float* at) {
+    return xsimd::exp((FloatVec::load_unaligned(at) - FloatVec(largest)) * FloatVec(scale));
+  };
+  FloatVec sums(0.0f);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const FloatVec terms = term(x + i);
+    terms.store_unaligned(out + i);
+    sums += terms;
+  }
+  float sum = xsimd::hadd(sums);
+  if (i == n) return sum;
+  float tail[kLanes] = {};
+  for (int64_t j = i; j < n; ++j) tail[j - i] = x[j];
+  term(tail).store_unaligned(tail);
+  for (int64_t j = i; j < n; ++j) sum += out[j] = tail[j - i];
+  return sum;
+}
+
 void store_kv(const float* x, int64_t n, KvType type, void* out) {
   if (type == KvType::kF32) {
     __builtin_memcpy(out, x, n * sizeof(float));

@@ -145,7 +145,7 @@ class Bench {
   const BenchOptions& options_;
   std::mt19937_64 random_{1};
   std::vector<int32_t> tokens_;
-  Sampler sampler_{SamplingOptions{}};
+  Sampler sampler_{SamplingOptions{}, engine_.kernels()};
   ResultHash hash_;
 };
 

@@ -40,7 +40,7 @@ Generated generate(Engine& engine, Session& session, std::span<const int32_t> pr
                    const GenerateOptions& options) {
   if (prompt.empty()) throw Error("the prompt is empty", "prompt", "Give it some text");
   options.sampling.check();
-  Sampler sampler(options.sampling);
+  Sampler sampler(options.sampling, engine.kernels());
   Generated result;
   result.prompt_tokens = std::ssize(prompt);
 

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <unordered_map>
 
 #include "base/check.h"
@@ -14,6 +16,36 @@ namespace hearth {
 namespace {
 
 constexpr float kLowest = std::numeric_limits<float>::lowest();
+
+constexpr size_t kBlock = 256;      // tokens whose weights are added up together
+constexpr float kSteepest = 1e30f;  // of a temperature as good as 0; infinity would make NaN
+
+struct Extent {
+  float largest;
+  bool is_finite;  // all of them
+};
+
+// In several lanes, which compilers turn into a vector: one after the other takes a comparison's
+// latency each.
+Extent extent_of(std::span<const float> values) {
+  constexpr size_t kLanes = 16;
+  float largest[kLanes];
+  int32_t broken[kLanes] = {};
+  std::ranges::fill(largest, kLowest);
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      const float value = values[i + lane];
+      largest[lane] = largest[lane] < value ? value : largest[lane];
+      broken[lane] |= std::abs(value) <= -kLowest ? 0 : 1;
+    }
+  }
+  for (; i < values.size(); ++i) {
+    largest[0] = largest[0] < values[i] ? values[i] : largest[0];
+    broken[0] |= std::abs(values[i]) <= -kLowest ? 0 : 1;
+  }
+  return {*std::ranges::max_element(largest), std::ranges::count(broken, 0) == kLanes};
+}
 
 }  // namespace
 
@@ -38,62 +70,132 @@ void SamplingOptions::check() const {
   }
 }
 
-Sampler::Sampler(const SamplingOptions& options) : options_(options), random_(options.seed) {}
+Sampler::Sampler(const SamplingOptions& options, const Kernels& kernels)
+    : options_(options), kernels_(kernels), random_(options.seed) {}
 
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> answer) {
   HEARTH_CHECK(!logits.empty());
-  load_candidates(logits);
-  penalize(answer);
+  logits = finite(penalized(logits, answer));
   if (options_.temperature == 0) {
-    const auto best = std::ranges::max_element(candidates_, {}, &Candidate::logit);
-    return best->token;
+    return static_cast<int32_t>(std::ranges::find(logits, largest_) - logits.begin());
   }
+  add_up(logits);
+  if (options_.top_k == 0 && options_.min_p == 0 && options_.top_p == 1) {
+    return draw_from_all(logits);
+  }
+  gather_likeliest(logits);
   cut_to_top_k();
-  const double total = weigh_candidates();
   cut_to_min_p();
-  cut_to_top_p(total);
-  return draw();
+  cut_to_top_p();
+  return draw_from_candidates();
 }
 
-void Sampler::load_candidates(std::span<const float> logits) {
-  candidates_.resize(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) {
-    // Comparisons below need an order, which NaN doesn't have; infinities would make NaN weights.
-    const float logit = std::isnan(logits[i]) ? kLowest : std::clamp(logits[i], kLowest, -kLowest);
-    candidates_[i] = {static_cast<int32_t>(i), logit, 0};
-  }
-}
-
-void Sampler::penalize(std::span<const int32_t> answer) {
+std::span<const float> Sampler::penalized(std::span<const float> logits,
+                                          std::span<const int32_t> answer) {
   const bool any = options_.repetition_penalty != 1 || options_.presence_penalty != 0 ||
                    options_.frequency_penalty != 0;
-  if (!any) return;
+  if (!any || answer.empty()) return logits;
+  changed_.assign(logits.begin(), logits.end());
   std::unordered_map<int32_t, int32_t> counts;
   for (const int32_t token : answer) ++counts[token];
   for (const auto& [token, count] : counts) {
-    float& logit = candidates_[token].logit;
+    float& logit = changed_[token];
     logit = logit > 0 ? logit / options_.repetition_penalty : logit * options_.repetition_penalty;
     logit -= options_.presence_penalty + options_.frequency_penalty * static_cast<float>(count);
-    logit = std::max(logit, kLowest);
   }
+  return changed_;
+}
+
+// Comparisons need an order, which NaN doesn't have; infinities would make NaN weights.
+std::span<const float> Sampler::finite(std::span<const float> logits) {
+  const Extent extent = extent_of(logits);
+  largest_ = extent.largest;
+  if (extent.is_finite) return logits;
+  if (logits.data() != changed_.data()) changed_.assign(logits.begin(), logits.end());
+  for (float& logit : changed_) {
+    logit = std::isnan(logit) ? kLowest : std::clamp(logit, kLowest, -kLowest);
+  }
+  largest_ = extent_of(changed_).largest;
+  return changed_;
+}
+
+void Sampler::add_up(std::span<const float> logits) {
+  steepness_ = std::min(1 / options_.temperature, kSteepest);
+  block_sums_.resize((logits.size() + kBlock - 1) / kBlock);
+  std::array<float, kBlock> terms;
+  for (size_t block = 0; block < block_sums_.size(); ++block) {
+    block_sums_[block] = terms_of(logits, block, terms.data());
+  }
+  total_ = std::accumulate(block_sums_.begin(), block_sums_.end(), 0.0);
+}
+
+// The weights of a block [kBlock, or fewer for the last]; returns their sum.
+float Sampler::terms_of(std::span<const float> logits, size_t block, float* terms) const {
+  const auto part =
+      logits.subspan(block * kBlock).first(std::min(kBlock, logits.size() - block * kBlock));
+  return kernels_.softmax_terms(part.data(), largest_, steepness_, std::ssize(part), terms);
+}
+
+// Finds the block that the draw falls into, then the token in it.
+int32_t Sampler::draw_from_all(std::span<const float> logits) {
+  double target = draw_below(total_);
+  size_t block = 0;
+  while (block + 1 < block_sums_.size() && target >= block_sums_[block]) {
+    target -= block_sums_[block++];
+  }
+  std::array<float, kBlock> terms = {};
+  terms_of(logits, block, terms.data());
+  size_t last = 0;  // with a weight: rounding may leave a rest of the target
+  for (size_t i = 0; i < kBlock && target >= 0; ++i) {
+    if (terms[i] == 0) continue;
+    last = i;
+    target -= terms[i];
+  }
+  return static_cast<int32_t>(block * kBlock + last);
+}
+
+// Candidates in the order of tokens: as few of the likeliest as the cuts can be sure with.
+void Sampler::gather_likeliest(std::span<const float> logits) {
+  for (float least_weight = 1.0f / 16; least_weight > 0; least_weight *= 1.0f / 256) {
+    gather_from(logits, least_weight);
+    if (are_enough(least_weight)) return;
+  }
+  gather_from(logits, 0);
+}
+
+void Sampler::gather_from(std::span<const float> logits, float least_weight) {
+  candidates_.clear();
+  std::array<float, kBlock> terms;
+  for (size_t block = 0; block < block_sums_.size(); ++block) {
+    if (block_sums_[block] < least_weight) continue;
+    terms_of(logits, block, terms.data());
+    const size_t first = block * kBlock;
+    for (size_t i = first; i < std::min(first + kBlock, logits.size()); ++i) {
+      if (terms[i - first] < least_weight) continue;
+      candidates_.push_back({static_cast<int32_t>(i), logits[i], terms[i - first]});
+    }
+  }
+}
+
+// Whether no cut would ask for a token lighter than `least_weight`.
+bool Sampler::are_enough(float least_weight) const {
+  if (options_.top_k > 0) return std::ssize(candidates_) >= options_.top_k;
+  if (least_weight <= options_.min_p) return true;
+  double reached = 0;
+  for (const Candidate& candidate : candidates_) reached += candidate.weight;
+  // A little more than asked for: the sum of the candidates, once sorted, rounds otherwise.
+  return options_.top_p < 1 && reached >= options_.top_p * total_ * (1 + 1e-9);
 }
 
 void Sampler::cut_to_top_k() {
-  if (options_.top_k == 0 || static_cast<size_t>(options_.top_k) >= candidates_.size()) return;
-  const auto end = candidates_.begin() + options_.top_k;
-  std::partial_sort(candidates_.begin(), end, candidates_.end(), is_likelier);
-  candidates_.erase(end, candidates_.end());
-}
-
-// Softmax weights, relative to the likeliest's 1; returns their sum.
-double Sampler::weigh_candidates() {
-  const float best = std::ranges::max_element(candidates_, {}, &Candidate::logit)->logit;
-  double total = 0;
-  for (Candidate& candidate : candidates_) {
-    candidate.weight = std::exp((candidate.logit - best) / options_.temperature);
-    total += candidate.weight;
+  if (options_.top_k == 0) return;
+  if (options_.top_k < std::ssize(candidates_)) {
+    const auto end = candidates_.begin() + options_.top_k;
+    std::partial_sort(candidates_.begin(), end, candidates_.end(), is_likelier);
+    candidates_.erase(end, candidates_.end());
   }
-  return total;
+  total_ = 0;
+  for (const Candidate& candidate : candidates_) total_ += candidate.weight;
 }
 
 void Sampler::cut_to_min_p() {
@@ -101,8 +203,8 @@ void Sampler::cut_to_min_p() {
   std::erase_if(candidates_, [&](const Candidate& c) { return c.weight < options_.min_p; });
 }
 
-// Sorts no more candidates than it has to: a few reach most of `total`.
-void Sampler::cut_to_top_p(double total) {
+// Sorts no more candidates than it has to: a few reach most of the total.
+void Sampler::cut_to_top_p() {
   if (options_.top_p == 1) return;
   double reached = 0;
   size_t kept = 0;
@@ -112,7 +214,7 @@ void Sampler::cut_to_top_p(double total) {
     std::partial_sort(begin + static_cast<ptrdiff_t>(sorted), begin + static_cast<ptrdiff_t>(end),
                       candidates_.end(), is_likelier);
     for (; kept < end; ++kept) {
-      if (kept > 0 && reached >= options_.top_p * total) {
+      if (kept > 0 && reached >= options_.top_p * total_) {
         candidates_.resize(kept);
         return;
       }
@@ -122,17 +224,21 @@ void Sampler::cut_to_top_p(double total) {
   }
 }
 
-int32_t Sampler::draw() {
+int32_t Sampler::draw_from_candidates() {
   double total = 0;
   for (const Candidate& candidate : candidates_) total += candidate.weight;
-  // Written out rather than std::uniform_real_distribution: the same seed draws the same with any
-  // library.
-  double target = static_cast<double>(random_() >> 11) * 0x1.0p-53 * total;
+  double target = draw_below(total);
   for (const Candidate& candidate : candidates_) {
     target -= candidate.weight;
     if (target < 0) return candidate.token;
   }
   return candidates_.back().token;
+}
+
+// Written out rather than std::uniform_real_distribution: the same seed draws the same with any
+// library.
+double Sampler::draw_below(double total) {
+  return static_cast<double>(random_() >> 11) * 0x1.0p-53 * total;
 }
 
 }  // namespace hearth

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "cpu_kernels/kernels.h"
+
 namespace hearth {
 
 struct SamplingOptions {
@@ -26,7 +28,7 @@ struct SamplingOptions {
 
 class Sampler {
  public:
-  explicit Sampler(const SamplingOptions& options);
+  Sampler(const SamplingOptions& options, const Kernels& kernels);
 
   // The next token, given the tokens of the answer so far. Lower ids win ties; NaN logits never
   // win.
@@ -43,16 +45,31 @@ class Sampler {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   }
 
-  void load_candidates(std::span<const float> logits);
-  void penalize(std::span<const int32_t> answer);
+  std::span<const float> finite(std::span<const float> logits);
+  std::span<const float> penalized(std::span<const float> logits, std::span<const int32_t> answer);
+  void add_up(std::span<const float> logits);
+  float terms_of(std::span<const float> logits, size_t block, float* terms) const;
+  int32_t draw_from_all(std::span<const float> logits);
+
+  void gather_likeliest(std::span<const float> logits);
+  void gather_from(std::span<const float> logits, float least_weight);
+  bool are_enough(float least_weight) const;
   void cut_to_top_k();
-  double weigh_candidates();
   void cut_to_min_p();
-  void cut_to_top_p(double total);
-  int32_t draw();
+  void cut_to_top_p();
+  int32_t draw_from_candidates();
+  double draw_below(double total);
 
   SamplingOptions options_;
+  const Kernels& kernels_;
   std::mt19937_64 random_;
+  std::vector<float> changed_;  // logits, where they can't be taken as they are
+  float largest_ = 0;           // logit
+  float steepness_ = 1;  // of weights over logits: weight = exp((logit - largest) * steepness)
+  // Of the weights, by block of tokens. A draw from all keeps no more: logits come out of memory
+  // once a step, and weights would go there.
+  std::vector<float> block_sums_;
+  double total_ = 0;  // of the weights that cuts leave to top-p
   std::vector<Candidate> candidates_;
 };
 

@@ -39,7 +39,8 @@ TEST_CASE("every table is complete") {
   for (const Kernels* k : usable_kernels()) {
     CAPTURE(k->name);
     CHECK((k->quantize && k->matmul && k->rms_norm && k->rope && k->store_kv && k->attention));
-    CHECK((k->index_scores && k->compress && k->swiglu && k->weighted_sum && k->read_bytes));
+    CHECK((k->index_scores && k->compress && k->swiglu && k->weighted_sum && k->softmax_terms &&
+           k->read_bytes));
     CHECK((k->multiply_registers && k->multiply_registers(3) > 0));
   }
 }

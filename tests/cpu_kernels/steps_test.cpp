@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -205,6 +206,21 @@ TEST_CASE("swiglu clamps before silu, whatever the place of a value") {
     kernels->swiglu(large, ones, 1e30f, 2, out);
     CHECK(out[0] == 500);
     CHECK(std::abs(out[1]) < 1e-30);
+  }
+}
+
+TEST_CASE("softmax_terms: terms and their sum, whatever the count") {
+  Floats x = random_floats(77, 17, 4);
+  x[3] = std::numeric_limits<float>::lowest();
+  const float largest = *std::max_element(x.begin(), x.end());
+  for (const int64_t n : {5, 64, 77}) {
+    compare(2e-6, [&](const Kernels& kernels) {
+      Floats terms(n);
+      const float sum = kernels.softmax_terms(x.data(), largest, 0.7f, n, terms.data());
+      CHECK(terms[3] == 0);
+      terms.push_back(sum / static_cast<float>(n));
+      return terms;
+    });
   }
 }
 

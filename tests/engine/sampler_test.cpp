@@ -4,20 +4,24 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <random>
 #include <vector>
 
 #include "base/error.h"
+#include "cpu_kernels/registry.h"
 #include "engine/sampler.h"
 
 using namespace hearth;
 
 namespace {
 
+const Kernels& kernels() { return choose_kernels(""); }
+
 // How often each token comes in many draws.
 std::map<int32_t, double> shares(const SamplingOptions& options, const std::vector<float>& logits,
                                  const std::vector<int32_t>& answer = {}) {
   constexpr int kDraws = 20000;
-  Sampler sampler(options);
+  Sampler sampler(options, kernels());
   std::map<int32_t, double> result;
   for (int i = 0; i < kDraws; ++i) result[sampler.sample(logits, answer)] += 1.0 / kDraws;
   return result;
@@ -26,7 +30,7 @@ std::map<int32_t, double> shares(const SamplingOptions& options, const std::vect
 }  // namespace
 
 TEST_CASE("temperature 0 takes the largest logit, the lower id in a tie, never NaN") {
-  Sampler greedy({.temperature = 0});
+  Sampler greedy({.temperature = 0}, kernels());
   CHECK(greedy.sample(std::vector<float>{1, 3, 3, 2}, {}) == 1);
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float infinity = std::numeric_limits<float>::infinity();
@@ -57,7 +61,7 @@ TEST_CASE("top-k, top-p and min-p cut the tail") {
 
 TEST_CASE("top-p looks as far as it has to, among many alike too") {
   const std::vector<float> alike(1000, 0.5f);  // lower ids come first
-  Sampler sampler({.top_p = 0.3f});
+  Sampler sampler({.top_p = 0.3f}, kernels());
   int32_t largest = 0;
   for (int i = 0; i < 20000; ++i) largest = std::max(largest, sampler.sample(alike, {}));
   CHECK(largest < 301);  // 300 reach it, give or take a rounding
@@ -68,12 +72,63 @@ TEST_CASE("top-p looks as far as it has to, among many alike too") {
   for (const auto& [token, share] : shares({.top_p = 0.9f}, falling)) CHECK(token >= 1000 - 231);
 }
 
+TEST_CASE("each cut, and all together, leave the tokens that sorting them all would leave") {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0, 3);
+  std::vector<float> logits(3000);
+  for (float& logit : logits) logit = normal(random);
+  const auto kept = [&](const SamplingOptions& options) {
+    std::vector<std::pair<double, int32_t>> sorted;
+    for (size_t i = 0; i < logits.size(); ++i) sorted.push_back({-logits[i], i});
+    std::ranges::sort(sorted);
+    if (options.top_k > 0) sorted.resize(options.top_k);
+    const auto weight = [&](size_t i) { return std::exp(sorted[0].first - sorted[i].first); };
+    double total = 0, reached = 0;
+    for (size_t i = 0; i < sorted.size(); ++i) total += weight(i);
+    std::map<int32_t, double> share;
+    for (size_t i = 0; i < sorted.size() && weight(i) >= options.min_p; ++i) {
+      if (i > 0 && reached >= options.top_p * total) break;
+      reached += weight(i);
+      share[sorted[i].second] = weight(i);
+    }
+    for (auto& [token, value] : share) value /= reached;
+    return share;
+  };
+  for (const SamplingOptions& options : {SamplingOptions{.top_k = 3000},
+                                         {.top_k = 12},
+                                         {.top_p = 0.5f},
+                                         {.min_p = 0.05f},
+                                         {.min_p = 1e-4f},
+                                         {.top_k = 40, .top_p = 0.7f, .min_p = 0.1f},
+                                         {.top_p = 0.9f, .min_p = 0.02f}}) {
+    CAPTURE(options.top_k);
+    CAPTURE(options.top_p);
+    CAPTURE(options.min_p);
+    const auto expected = kept(options);
+    for (const auto& [token, share] : shares(options, logits)) {
+      REQUIRE(expected.contains(token));
+      CHECK(std::abs(share - expected.at(token)) < 0.02);
+    }
+    const auto likeliest = std::ranges::max_element(expected, {}, [](auto& e) { return e.second; });
+    CHECK(shares(options, logits).at(likeliest->first) > 0.5 * likeliest->second);
+  }
+}
+
+TEST_CASE("a draw from all falls into every block by its weight") {
+  std::vector<float> logits(515, -std::numeric_limits<float>::infinity());
+  logits[7] = logits[256] = logits[514] = 2;
+  const auto drawn = shares({}, logits);
+  CHECK(drawn.size() == 3);
+  for (const auto& [token, share] : drawn) CHECK(share == doctest::Approx(1.0 / 3).epsilon(0.06));
+  CHECK(shares({.temperature = 1e-40f}, {1, 3, 2}).at(1) == doctest::Approx(1));
+}
+
 TEST_CASE("penalties act on the answer's tokens") {
   const std::vector<float> logits = {2, 1.9f, -1};
   const std::vector<int32_t> answer = {0, 0, 2};
   const auto pick = [&](SamplingOptions options) {
     options.temperature = 0;
-    return Sampler(options).sample(logits, answer);
+    return Sampler(options, kernels()).sample(logits, answer);
   };
   CHECK(pick({}) == 0);
   CHECK(pick({.repetition_penalty = 1.2f}) == 1);
@@ -85,7 +140,7 @@ TEST_CASE("penalties act on the answer's tokens") {
 TEST_CASE("the same seed draws the same tokens, another seed others") {
   const std::vector<float> logits(100, 0.0f);
   const auto draw = [&](uint64_t seed) {
-    Sampler sampler({.seed = seed});
+    Sampler sampler({.seed = seed}, kernels());
     std::vector<int32_t> tokens;
     for (int i = 0; i < 20; ++i) tokens.push_back(sampler.sample(logits, {}));
     return tokens;
