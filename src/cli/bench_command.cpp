@@ -52,12 +52,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-double median(std::vector<double> values) {
-  std::ranges::sort(values);
-  const size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
-
 int64_t bytes_of(const StageClock& clock) {
   int64_t bytes = 0;
   for (int s = 0; s < kStages; ++s) bytes += clock[static_cast<Stage>(s)].bytes;
@@ -92,28 +86,28 @@ class Bench {
     return result;
   }
 
-  // Seconds in which `batch` sequences, each `depth` + 1 tokens old, decode their tokens together.
-  double decode_batch(int batch) {
+  // `batch` sequences decode their tokens together, each `depth` tokens old, and one more where
+  // there is a prompt.
+  Timing decode_batch(int batch) {
     draw_tokens();
     std::vector<std::unique_ptr<Session>> sessions;
     const std::span<const int32_t> tokens = tokens_;
     for (int b = 0; b < batch; ++b) {
       sessions.push_back(engine_.new_session());
-      sessions.back()->feed(tokens.first(options_.depth + 1));
+      const int64_t old = options_.depth + std::min<int64_t>(options_.prefill, 1);
+      if (old > 0) sessions.back()->feed(tokens.first(old));
     }
+    std::vector<Feed> feeds(batch);
     return time([&] {
-             std::vector<Feed> feeds(batch);
-             for (int64_t i = 0; i < options_.decode; ++i) {
-               for (int b = 0; b < batch; ++b) {
-                 // Each sequence reads the tokens from a place of its own.
-                 const int64_t at = (i + b * options_.decode / batch) % options_.decode;
-                 feeds[b] = {sessions[b].get(),
-                             tokens.subspan(options_.depth + options_.prefill + at, 1)};
-               }
-               engine_.step(feeds, LogitRows::kLast);
-             }
-           })
-        .seconds;
+      for (int64_t i = 0; i < options_.decode; ++i) {
+        for (int b = 0; b < batch; ++b) {
+          // Each sequence reads the tokens from a place of its own.
+          const int64_t at = (i + b * options_.decode / batch) % options_.decode;
+          feeds[b] = {sessions[b].get(), tokens.subspan(options_.depth + options_.prefill + at, 1)};
+        }
+        engine_.step(feeds, LogitRows::kLast);
+      }
+    });
   }
 
   uint64_t hash() const { return hash_.value(); }
@@ -152,7 +146,7 @@ class Bench {
 // The stages of one phase, of the repetition with the median time. A stage is held against the
 // bandwidth where reading its bytes would take longer than its arithmetic, else against the matrix
 // units.
-void add_stages(Json& stages, const char* phase, const Timing& timing, const Peaks& peaks) {
+void add_stages(Json& stages, const std::string& phase, const Timing& timing, const Peaks& peaks) {
   for (int s = 0; s < kStages; ++s) {
     const StageTotals& totals = timing.stages[static_cast<Stage>(s)];
     if (totals.seconds == 0) continue;
@@ -231,17 +225,21 @@ Json report(Engine& engine, const BenchOptions& options) {
   const double bytes_per_token = static_cast<double>(bytes_of(decode.decode.stages)) / steps;
   const double decode_tok_s = static_cast<double>(options.decode) / decode.decode.seconds;
 
-  Json batches = Json::array();
+  Json batches = Json::array(), batch_stages = Json::array();
   for (const int batch : options.batches) {
-    std::vector<double> seconds;
-    for (int r = 0; r < options.repeats; ++r) seconds.push_back(bench.decode_batch(batch));
+    std::vector<Timing> timings;
+    for (int r = 0; r < options.repeats; ++r) timings.push_back(bench.decode_batch(batch));
+    std::ranges::sort(timings, {}, &Timing::seconds);
+    const Timing& middle = timings[timings.size() / 2];
     batches.push_back(
         {{"batch", batch},
-         {"decode_tok_s", static_cast<double>(options.decode * batch) / median(seconds)}});
+         {"decode_tok_s", static_cast<double>(options.decode * batch) / middle.seconds}});
+    add_stages(batch_stages, fmt::format("{} at once", batch), middle, decode.peaks);
   }
   Json stages = Json::array();
   add_stages(stages, "prefill", prefill.prefill, prefill.peaks);
   add_stages(stages, "decode", decode.decode, decode.peaks);
+  stages.insert(stages.end(), batch_stages.begin(), batch_stages.end());
   return {{"plan", format_hash(engine.plan().hash())},
           {"planned_bytes", engine.plan().total_bytes()},
           {"isa", engine.kernels().name},
@@ -293,13 +291,13 @@ void print_text(const Json& result) {
         result["disk_gb_s"].get<double>(), result["disk_peak_gb_s"].get<double>(),
         100 * result["disk_wait_share"].get<double>());
   }
-  fmt::print("\n{:<8} {:<22} {:>10} {:>7} {:>18} {:>8}\n", "phase", "stage", "ms", "share", "rate",
+  fmt::print("\n{:<9} {:<22} {:>10} {:>7} {:>18} {:>8}\n", "phase", "stage", "ms", "share", "rate",
              "of peak");
   for (const Json& stage : result["stages"]) {
     const bool bytes = stage.contains("gb_s");
     const std::string rate = bytes ? fmt::format("{:.2f} GB/s", stage["gb_s"].get<double>())
                                    : fmt::format("{:.1f} GFLOP/s", stage["gflop_s"].get<double>());
-    fmt::print("{:<8} {:<22} {:>10.2f} {:>6.1f}% {:>18} {:>7.1f}%\n",
+    fmt::print("{:<9} {:<22} {:>10.2f} {:>6.1f}% {:>18} {:>7.1f}%\n",
                stage["phase"].get<std::string>(), stage["name"].get<std::string>(),
                stage["ms"].get<double>(), 100 * stage["share_of_time"].get<double>(), rate,
                100 * stage["share_of_peak"].get<double>());
