@@ -40,10 +40,11 @@ bool has_avx512() {
 }
 
 bool has_tiles() {
-  constexpr uint32_t kBfloat16Tiles = 1u << 22, kTiles = 1u << 24;  // of leaf 7's EDX
+  // Of leaf 7's EDX.
+  constexpr uint32_t kBfloat16Tiles = 1u << 22, kTiles = 1u << 24, kByteTiles = 1u << 25;
+  constexpr uint32_t kAll = kBfloat16Tiles | kTiles | kByteTiles;
   uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kBfloat16Tiles) != 0 &&
-         (edx & kTiles) != 0;
+  return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kAll) == kAll;
 }
 
 // Linux saves the tile registers of processes only that have asked for them; their threads

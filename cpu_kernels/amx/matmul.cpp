@@ -1,7 +1,7 @@
-// Matmul for many tokens of a prefill: weights of 16 bits or fewer are unpacked to tiles of
-// bfloat16 in scratch that stays in the caches, and multiplied with the tokens' bfloat16 rows, sums
-// in float32. Tiles want one side of a product transposed: the tokens where they are few, else the
-// weights.
+// Matmul in tiles. For many tokens of a prefill: weights of 16 bits or fewer are unpacked to tiles
+// of bfloat16 in scratch that stays in the caches, and multiplied with the tokens' bfloat16 rows,
+// sums in float32. Tiles want one side of a product transposed: the tokens where they are few, else
+// the weights.
 #include "cpu_kernels/bodies/matmul.h"
 
 #include "cpu_kernels/amx/avx512.h"
@@ -12,6 +12,8 @@ namespace {
 
 constexpr int64_t kTokensMin = 8;       // for fewer, unpacking costs more than the product
 constexpr int64_t kFewTokensMax = 192;  // for more, unpacking once pays
+constexpr int64_t kBatchMin = 5;        // sequences that decode together
+constexpr int64_t kBatchMax = 64;       // for more, weights are read out of the caches too often
 
 // The two ways of a format, null where tiles are not used for it.
 struct Ways {
@@ -75,6 +77,9 @@ Ways ways_of(TensorType type) {
 }  // namespace
 
 void matmul(const MatmulParams& p) {
+  if (!p.prefill && p.w.type == TensorType::kQ8_0 && p.n >= kBatchMin && p.n <= kBatchMax) {
+    return matmul_bytes(p);
+  }
   const bool fits = p.prefill && p.n >= kTokensMin && p.w.cols % kTileColumns == 0;
   const Ways ways = fits ? ways_of(p.w.type) : Ways{};
   if (ways.few == nullptr) return avx512::matmul(p);

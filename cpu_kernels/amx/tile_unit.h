@@ -2,10 +2,10 @@
 // instructions, without them an emulation in plain code, so that the bodies around them can be
 // tested on any machine with AVX-512.
 //
-// Eight registers hold a tile each, up to sixteen rows of 64 bytes. In a product
-//   the left tile has rows of 32 columns of bfloat16,
-//   row p of the right one has columns 2 p and 2 p + 1 of sixteen rows,
-//   the sums are float32, a row for each row of the left tile.
+// Eight registers hold a tile each, up to sixteen rows of up to 64 bytes. In a product
+//   the left tile has rows of columns: 32 of bfloat16 or 64 bytes,
+//   row p of the right one has columns 2 p and 2 p + 1 of sixteen rows, or bytes 4 p .. 4 p + 3,
+//   the sums are float32, or int32 for bytes, a row for each row of the left tile.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,8 @@ namespace {
 
 constexpr int kTileBytes = 64;  // of a row
 constexpr int kTiles = 8;
+constexpr int kWholeRows[kTiles] = {kTileBytes, kTileBytes, kTileBytes, kTileBytes,
+                                    kTileBytes, kTileBytes, kTileBytes, kTileBytes};
 
 #ifdef __AMX_BF16__
 
@@ -26,13 +28,14 @@ class TileUnit {
  public:
   ~TileUnit() { asm volatile("tilerelease"); }
 
-  // Clears all registers and gives each its number of rows; one without rows must not be used.
-  void configure(const int (&rows)[kTiles]) {
+  // Clears all registers and gives each its number of rows and their bytes; one without rows must
+  // not be used.
+  void configure(const int (&rows)[kTiles], const int (&row_bytes)[kTiles] = kWholeRows) {
     Layout layout = {};
     layout.palette = 1;
     for (int t = 0; t < kTiles; ++t) {
       layout.rows[t] = static_cast<uint8_t>(rows[t]);
-      layout.row_bytes[t] = rows[t] > 0 ? kTileBytes : 0;
+      layout.row_bytes[t] = static_cast<uint16_t>(rows[t] > 0 ? row_bytes[t] : 0);
     }
     asm volatile("ldtilecfg %0" : : "m"(layout));
   }
@@ -55,6 +58,11 @@ class TileUnit {
   void multiply() {
     asm volatile("tdpbf16ps %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(right), "i"(left), "i"(sums));
   }
+  // The same of signed bytes.
+  template <int sums, int left, int right>
+  void multiply_bytes() {
+    asm volatile("tdpbssd %%tmm%c0, %%tmm%c1, %%tmm%c2" : : "i"(right), "i"(left), "i"(sums));
+  }
 
  private:
   struct alignas(64) Layout {
@@ -70,9 +78,10 @@ class TileUnit {
 
 class TileUnit {
  public:
-  void configure(const int (&rows)[kTiles]) {
+  void configure(const int (&rows)[kTiles], const int (&row_bytes)[kTiles] = kWholeRows) {
     for (int t = 0; t < kTiles; ++t) {
       rows_[t] = rows[t];
+      row_bytes_[t] = row_bytes[t];
       clear(t);
     }
   }
@@ -87,14 +96,15 @@ class TileUnit {
     HEARTH_CHECK(rows_[tile] > 0);
     clear(tile);
     for (int r = 0; r < rows_[tile]; ++r) {
-      __builtin_memcpy(words_[tile][r], static_cast<const char*>(rows) + r * stride, kTileBytes);
+      __builtin_memcpy(words_[tile][r], static_cast<const char*>(rows) + r * stride,
+                       row_bytes_[tile]);
     }
   }
   template <int tile>
   void store(void* rows, int64_t stride) {
     HEARTH_CHECK(rows_[tile] > 0);
     for (int r = 0; r < rows_[tile]; ++r) {
-      __builtin_memcpy(static_cast<char*>(rows) + r * stride, words_[tile][r], kTileBytes);
+      __builtin_memcpy(static_cast<char*>(rows) + r * stride, words_[tile][r], row_bytes_[tile]);
     }
   }
 
@@ -125,6 +135,22 @@ class TileUnit {
       }
     }
   }
+  template <int sums, int left, int right>
+  void multiply_bytes() {
+    HEARTH_CHECK(rows_[sums] > 0 && rows_[left] == rows_[sums]);
+    HEARTH_CHECK(row_bytes_[left] == 4 * rows_[right] && row_bytes_[right] == row_bytes_[sums]);
+    for (int t = 0; t < rows_[left]; ++t) {
+      for (int r = 0; r < row_bytes_[sums] / 4; ++r) {
+        auto sum = static_cast<int32_t>(words_[sums][t][r]);
+        for (int p = 0; p < rows_[right]; ++p) {
+          for (int j = 0; j < 4; ++j) {
+            sum += byte_of(words_[left][t][p], j) * byte_of(words_[right][p][r], j);
+          }
+        }
+        words_[sums][t][r] = static_cast<uint32_t>(sum);
+      }
+    }
+  }
 
  private:
   static constexpr int kWords = kTileBytes / 4;
@@ -132,9 +158,11 @@ class TileUnit {
   // A bfloat16 is the upper half of a float32.
   static float low(uint32_t pair) { return __builtin_bit_cast(float, pair << 16); }
   static float high(uint32_t pair) { return __builtin_bit_cast(float, pair & 0xffff0000); }
+  static int byte_of(uint32_t word, int j) { return static_cast<int8_t>(word >> 8 * j); }
   void clear(int tile) { __builtin_memset(words_[tile], 0, sizeof(words_[tile])); }
 
   int rows_[kTiles] = {};
+  int row_bytes_[kTiles] = {};
   uint32_t words_[kTiles][16][kWords];
 };
 

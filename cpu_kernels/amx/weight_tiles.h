@@ -30,6 +30,9 @@ void unpack_tiles(const TileRows& rows, int64_t step, int blocks, uint16_t* tile
 template <TensorType type>
 void matmul_few(const MatmulParams& p);
 
+// Matmul of Q8_0 for a batch that decodes, to the bit as AVX-512's.
+void matmul_bytes(const MatmulParams& p);
+
 // Matmul for hundreds.
 using Unpack = void (*)(const TileRows&, int64_t, int, uint16_t*);
 void matmul_many(const MatmulParams& p, Unpack unpack);

@@ -104,6 +104,34 @@ TEST_CASE("the emulated tile unit multiplies as plain loops do") {
   }
 }
 
+TEST_CASE("the emulated tile unit multiplies bytes as plain loops do") {
+  Random random(2);
+  int8_t left[5][32], right[8][8][4];  // row p of the right one: bytes 4 p .. 4 p + 3 of eight rows
+  for (auto& row : left) {
+    for (int8_t& value : row) value = static_cast<int8_t>(random());
+  }
+  for (auto& row : right) {
+    for (auto& word : row) {
+      for (int8_t& value : word) value = static_cast<int8_t>(random());
+    }
+  }
+  amx_emulated::TileUnit unit;
+  unit.configure({5, 5, 8, 0, 0, 0, 0, 0}, {32, 32, 32, 0, 0, 0, 0, 0});
+  unit.zero<0>();
+  unit.load<1>(left, 32);
+  unit.load<2>(right, 32);
+  for (int i = 0; i < 2; ++i) unit.multiply_bytes<0, 1, 2>();
+  int32_t sums[5][8];
+  unit.store<0>(sums, 32);
+  for (int t = 0; t < 5; ++t) {
+    for (int r = 0; r < 8; ++r) {
+      int32_t sum = 0;
+      for (int j = 0; j < 32; ++j) sum += left[t][j] * right[j / 4][r][j % 4];
+      CHECK(sums[t][r] == 2 * sum);
+    }
+  }
+}
+
 TEST_CASE("tiles multiply every block format and floats of 16 bits") {
   std::vector<TensorType> types = {TensorType::kF16, TensorType::kBF16};
   types.insert(types.end(), kBlockTypes.begin(), kBlockTypes.end());
@@ -176,6 +204,25 @@ TEST_CASE("decode, few tokens and exact weights are AVX-512's, to the bit") {
       CHECK(same(type, 7, true));
       CHECK(same(type, 33, false));
       CHECK_FALSE(same(type, 33, true));
+    }
+  }
+}
+
+TEST_CASE("batches that decode are AVX-512's to the bit, whatever their size, columns and rows") {
+  for (const Kernels* kernels : tile_tables()) {
+    const Kernels& avx512 = choose_kernels("avx512");
+    for (const int64_t columns : {32, 288, 2048, 2144, 4224}) {
+      for (const int64_t n : {3, 5, 8, 9, 16, 25, 64, 65}) {
+        Case c(TensorType::kQ8_0, 37, columns, n, static_cast<uint32_t>(columns + n));
+        c.round(*kernels);
+        CAPTURE(columns);
+        CAPTURE(n);
+        const std::vector<int32_t> rows = shuffled(n, 5);
+        for (const auto& [begin, end] : {std::pair{0, 37}, {3, 5}, {16, 32}}) {
+          CHECK(c.run(*kernels, n, rows.data(), begin, end, rows.data()) ==
+                c.run(avx512, n, rows.data(), begin, end, rows.data()));
+        }
+      }
     }
   }
 }
