@@ -331,7 +331,7 @@ def tree():
             name = path.relative_to(ROOT).as_posix()
             if path.is_file() and path.suffix in PLAIN_TEXT and not name.startswith("tests/data/"):
                 files[name] = path.read_text(encoding="utf-8")
-    for path in sorted(ROOT.glob("*.*")) + sorted(ROOT.glob("*/README.md")):
+    for path in sorted(ROOT.glob("[!.]*.*")) + sorted(ROOT.glob("*/README.md")):
         if path.is_file() and path.suffix in PLAIN_TEXT:
             files[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
     return files
