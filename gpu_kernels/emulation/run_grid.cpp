@@ -117,9 +117,8 @@ void BlockRunner::run(const LaunchShape& shape, const std::function<void()>& thr
   }
 }
 
-// One of a set of bits: the lowest, or by chance.
+// One of a set of bits: by chance, or, as an order of 0 stays 0, the lowest.
 uint32_t BlockRunner::pick(uint32_t set) {
-  if (order_ == 0) return std::countr_zero(set);
   order_ ^= order_ << 13;
   order_ ^= order_ >> 7;
   order_ ^= order_ << 17;

@@ -10,8 +10,7 @@ constexpr int kHalfLanes = 4;
 // Below this 127 / largest is not finite; such blocks count as zero, as on the CPU.
 constexpr float kLeastMagnitude = 1e-36f;
 
-// A thread takes four values. Where the last warp has no more blocks, it goes through the last one
-// again and writes nothing, so that whole warps shuffle.
+// A thread takes four values. Threads past the last block do that one again, so that whole warps shuffle.
 __global__ void __launch_bounds__(kBlockThreads) quantize_kernel(GpuQuantizeParams p) {
   const int64_t quads = p.n * p.k / 4;
   const int64_t own = static_cast<int64_t>(blockIdx.x) * kBlockThreads + threadIdx.x;
@@ -31,7 +30,6 @@ __global__ void __launch_bounds__(kBlockThreads) quantize_kernel(GpuQuantizePara
   for (int distance = kHalfLanes / 2; distance > 0; distance /= 2) {
     sum += __shfl_xor_sync(kAllLanes, sum, distance);
   }
-  if (own >= quads) return;
   const uint32_t codes =
       (a & 255) | (b & 255) << 8 | (c & 255) << 16 | static_cast<uint32_t>(d & 255) << 24;
   reinterpret_cast<uint32_t*>(p.out.codes)[quad] = codes;
