@@ -15,18 +15,15 @@ constexpr int kFewTokensMax = 8;
 constexpr int64_t kFewWarpsWanted = 8192;  // four waves of the warps that a large GPU holds
 constexpr int kFewFetched = 4;             // chunks a warp has fetched or on their way
 
-// `bytes` from any address to `stage`, at the same place within 16 bytes; the lanes of a warp
-// together. Whole units arrive with the commit that follows, parts of units at once.
+// The aligned units that hold `bytes` from any address, to `stage`: the lanes of a warp together.
+// They arrive with the commit that follows. What a unit holds beside the bytes is read too: memory
+// of the device is whole units.
 __device__ __forceinline__ void fetch_bytes(unsigned char* stage, const unsigned char* from,
                                             int bytes) {
-  const int begin = static_cast<int>(reinterpret_cast<uintptr_t>(from) & 15), end = begin + bytes;
-  const unsigned char* units = from - begin;
-  for (int at = 16 * static_cast<int>(threadIdx.x % kWarpLanes); at < end; at += 16 * kWarpLanes) {
-    if (at >= begin && at + 16 <= end) {
-      copy16_async(stage + at, units + at);
-    } else {
-      for (int i = at < begin ? begin : at; i < end && i < at + 16; ++i) stage[i] = units[i];
-    }
+  const int before = static_cast<int>(reinterpret_cast<uintptr_t>(from) & 15);
+  for (int at = 16 * static_cast<int>(threadIdx.x % kWarpLanes); at < before + bytes;
+       at += 16 * kWarpLanes) {
+    copy16_async(stage + at, from - before + at);
   }
 }
 

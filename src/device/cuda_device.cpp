@@ -68,7 +68,7 @@ class CudaDevice final : public Device {
   void* new_memory(size_t bytes) override {
     use();
     void* memory = nullptr;
-    const cudaError_t result = cudaMalloc(&memory, bytes);
+    const cudaError_t result = cudaMalloc(&memory, (bytes + 15) / 16 * 16);
     if (result == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // it is told here; nobody should find it later
       throw_out_of_memory(bytes);

@@ -84,7 +84,8 @@ class OwnedBytes {
   size_t bytes_ = 0;
 };
 
-using DeviceBuffer = OwnedBytes<release_memory>;  // aligned to 16 bytes at least, holding anything
+// Holds anything at first. Begins at a multiple of 16 bytes, and of the last 16 all may be read.
+using DeviceBuffer = OwnedBytes<release_memory>;
 using PinnedBuffer = OwnedBytes<release_pinned>;
 
 class Stream : public DeviceHandle<release_stream> {
