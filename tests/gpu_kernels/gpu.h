@@ -16,6 +16,7 @@ class Gpu {
  public:
   // Of the fake device, `seed` orders streams and threads.
   explicit Gpu(uint64_t seed = 0);
+  ~Gpu() { device_->synchronize(); }  // copies may still read their sources
 
   const GpuKernels& kernels() { return device_->kernels(); }
   GpuStream stream() { return stream_.handle(); }
