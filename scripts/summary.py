@@ -1,6 +1,7 @@
 """Counts what a run of all tests printed: summary.py FOLDER, with one ctest log per build and the fuzzers' output.
 
-A skipped case is a failure where the further test data lies beside the checkout: nothing may be left out then."""
+A skipped case is a failure where the further test data lies beside the checkout: nothing may be left out then. A
+program that did not run because the machine lacks what it tests, a GPU say, counts as skipped and is no failure."""
 
 import dataclasses
 import pathlib
@@ -15,9 +16,11 @@ class Count:
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    not_run: int = 0  # of the skipped ones
 
     def __add__(self, other):
-        return Count(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+        return Count(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped,
+                     self.not_run + other.not_run)
 
     def __str__(self):
         return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
@@ -31,6 +34,8 @@ def last(pattern, output):
 
 def count_program(output, succeeded):
     """One test program: the cases that doctest or unittest counted, or one for the program as a whole."""
+    if re.search(r"^not run: ", output, re.M):
+        return Count(skipped=1, not_run=1)
     cases = last(r"^\[doctest\] test cases: +\d+ \| +(\d+) passed \| +(\d+) failed", output)
     ran = last(r"^Ran (\d+) tests? in", output)
     skipped = sum(last(r"^(\d+) cases skipped$" if cases else r"skipped=(\d+)", output) or [0])
@@ -63,8 +68,8 @@ def self_test():
     doctest = "[doctest] test cases:  12 |  11 passed | 1 failed | 3 skipped\n"
     log = (f"1/3 Testing: a\nskipped: no data\n{doctest}1 cases skipped\nTest Failed.\n"
            "2/3 Testing: b\nRan 5 tests in 1 s\n\nOK (skipped=2)\n\nTest Passed.\n"
-           "3/3 Testing: c\nSegmentation fault\nTest Failed.\n")
-    assert count_ctest_log(log) == {"a": Count(10, 1, 1), "b": Count(3, 0, 2), "c": Count(0, 1)}
+           "3/3 Testing: c\nSegmentation fault\nTest Failed.\n4/4 Testing: d\nnot run: no GPU\n")
+    assert count_ctest_log(log) == {"a": Count(10, 1, 1), "b": Count(3, 0, 2), "c": Count(0, 1), "d": Count(0, 0, 1, 1)}
     fuzz_log = "a_fuzz: nothing found in 7 inputs\nb_fuzz: FAILED\n"
     assert count_fuzz_log(fuzz_log) == {"a_fuzz": Count(1), "b_fuzz": Count(0, 1)}
 
@@ -77,11 +82,12 @@ def main(folder):
         for name, count in (count_fuzz_log if path.stem == "fuzz" else count_ctest_log)(text).items():
             print(f"{path.stem:<10} {name:<14} {count}")
             total += count
-        for reason in dict.fromkeys(re.findall(r"^skipped: .*", text, re.M)):
+        for reason in dict.fromkeys(re.findall(r"^(?:skipped|not run): .*", text, re.M)):
             print(f"{path.stem:<10} {reason}")
-    if total.skipped and SHARED.exists():
-        print(f"the skipped cases count as failed, as their data should be in {SHARED}")
-        total = Count(total.passed, total.failed + total.skipped)
+    without_data = total.skipped - total.not_run
+    if without_data and SHARED.exists():
+        print(f"{without_data} skipped cases count as failed, as their data should be in {SHARED}")
+        total = Count(total.passed, total.failed + without_data, total.not_run)
     print(total)
     return total.failed == 0 and total.passed > 0
 

@@ -23,7 +23,7 @@ USES = {
     "src/model": ["offload", "cpu_kernels", "gpu_kernels"],
     "src/text": ["src/format"],
     "offload": ["src/device", "src/format", "cpu_kernels", "gpu_kernels"],
-    "src/device": ["src/base"],
+    "src/device": ["src/base", "gpu_kernels"],
     "cpu_kernels": ["src/format"],  # the registry and the reference; the bodies have stricter rules below
     "gpu_kernels": ["src/base"],
     "src/format": ["src/base"],
@@ -34,6 +34,11 @@ USES = {
 ONLY_PART = {
     # How weights lie for the kernels, and the tables that probes are handed; not which kernels there are.
     ("offload", "cpu_kernels"): ("cpu_kernels/kernels.h",),
+    # Which kernels there are and where they run is the device's business: the others have it from there.
+    ("offload", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h",),
+    ("src/model", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h",),
+    ("src/device", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h", "gpu_kernels/registry.h",
+                                  "gpu_kernels/emulation/stream.h"),
     # The engine loads; what happens to the bytes then is the model's and the store's business.
     ("src/engine", "offload"): ("offload/machine/", "offload/plan/", "offload/store/weight_memory.h",
                               "offload/store/open_cache.h"),
@@ -52,9 +57,17 @@ OWN_FLAGS = {"amx": re.compile(r"-mamx")}
 BODY_SYSTEM_HEADERS = {"cstdint", "immintrin.h"}
 BODY_EXTRA_HEADERS = {"cpu_kernels/bodies/isa.h": {"xsimd/xsimd.hpp"}}
 
+# What the GPU kernels reach, as nvcc and the host's compiler both read them: headers of their own, and plain data. Only
+# what makes one source fit both, below, includes more.
+GPU_HEADERS = re.compile(r"src/base/(check|codebooks|tensor_type)\.h|gpu_kernels/(?!emulation/).+\.h")
+GPU_SYSTEM_HEADERS = {"cstddef", "cstdint"}
+GPU_SEAM = {"gpu_kernels/common/simt.h", "gpu_kernels/common/simt_cuda.h", "gpu_kernels/registry.cpp"}
+GPU_EMULATION = "gpu_kernels/emulation/"
+
 # A library has one home. (headers that start so, folders, folders of which one file only)
 HOMES = [
     ("cuda", ["gpu_kernels/"], ["src/device/"]),
+    ("boost/context", [GPU_EMULATION], []),
     ("liburing", [], ["offload/io/"]),
     ("hwloc", ["offload/machine/"], []),
     ("xsimd", [BODIES], []),
@@ -79,7 +92,7 @@ LINE_CHARS_MAX = 120
 # Longer ones, with their length today: it may only shrink. "path:function" or "path".
 LONGER = {}
 
-CODE_FOLDERS = ("src", "offload", "cpu_kernels", "gpu_kernels", "tests", "scripts", ".ci")
+CODE_FOLDERS = ("src", "cmake", "offload", "cpu_kernels", "gpu_kernels", "tests", "scripts", ".ci")
 CPP = {".h", ".cpp", ".cu", ".cuh"}
 PLAIN_TEXT = CPP | {".py", ".txt", ".md", ".json", ".cmake", ""}
 
@@ -217,6 +230,18 @@ def body_problems(files):
     return problems
 
 
+def gpu_body_problems(files):
+    problems = []
+    for path, text in files.items():
+        if not path.startswith("gpu_kernels/") or path.startswith(GPU_EMULATION) or path in GPU_SEAM:
+            continue
+        for line, name, quoted in includes(text):
+            target = resolve(name, files) if quoted else None
+            if not (target is not None and GPU_HEADERS.fullmatch(target)) and name not in GPU_SYSTEM_HEADERS:
+                problems.append(f"{path}:{line}: a GPU kernel may not include {name}")
+    return problems
+
+
 def library_problems(files):
     problems = []
     for start, folders, single in HOMES:
@@ -331,7 +356,7 @@ def tree():
             name = path.relative_to(ROOT).as_posix()
             if path.is_file() and path.suffix in PLAIN_TEXT and not name.startswith("tests/data/"):
                 files[name] = path.read_text(encoding="utf-8")
-    for path in sorted(ROOT.glob("*.*")) + sorted(ROOT.glob("*/README.md")):
+    for path in sorted(ROOT.glob("[!.]*.*")) + sorted(ROOT.glob("*/README.md")):
         if path.is_file() and path.suffix in PLAIN_TEXT:
             files[path.relative_to(ROOT).as_posix()] = path.read_text(encoding="utf-8")
     return files
@@ -371,6 +396,10 @@ class Structure(unittest.TestCase):
 
     def test_kernel_bodies_reach_plain_headers_only(self):
         self.expect_none(body_problems(self.cpp))
+
+    def test_gpu_kernels_reach_plain_headers_only(self):
+        self.assertTrue(any(path.endswith(".cu") for path in self.cpp))
+        self.expect_none(gpu_body_problems(self.cpp))
 
     def test_libraries_stay_at_home(self):
         self.expect_none(library_problems(self.cpp))
@@ -440,10 +469,12 @@ void f(T x) {
     def test_include_direction(self):
         down = {"src/cli/a.cpp": '#include "base/b.h"', "src/base/b.h": ""}
         self.assertEqual(include_problems(down), [])
-        headers = ["src/cli/a.h", "src/model/m.h", "src/text/t.h", "offload/store/s.h", "cpu_kernels/registry.h"]
+        headers = ["src/cli/a.h", "src/model/m.h", "src/text/t.h", "offload/store/s.h", "cpu_kernels/registry.h",
+                   "gpu_kernels/registry.h"]
         for path, name in [("src/base/b.cpp", "cli/a.h"), ("src/text/t.cpp", "model/m.h"),
                            ("src/model/m.cpp", "text/t.h"), ("offload/store/s.cpp", "model/m.h"),
                            ("offload/store/s.cpp", "cpu_kernels/registry.h"),
+                           ("src/model/m.cpp", "gpu_kernels/registry.h"),
                            ("src/engine/e.cpp", "offload/store/s.h"), ("src/cli/a.cpp", "no/such.h")]:
             files = dict.fromkeys(headers, "")
             self.assertEqual(len(include_problems({**files, path: f'#include "{name}"'})), 1, (path, name))
@@ -459,6 +490,17 @@ void f(T x) {
                            (body, "<xsimd/xsimd.hpp>"), (body, '"base/workers.h"'),
                            ("src/base/tensor_type.h", "<vector>")]:
             self.assertEqual(len(body_problems({**files, path: "#include " + name})), 1, name)
+
+    def test_gpu_kernel_bodies(self):
+        files = {"gpu_kernels/common/simt.h": '#include "gpu_kernels/emulation/host.h"',
+                 "gpu_kernels/emulation/host.h": "#include <functional>", "src/base/check.h": "",
+                 "src/base/error.h": "",
+                 "gpu_kernels/a/a.cu": '#include "gpu_kernels/common/simt.h"\n#include <cstdint>'}
+        self.assertEqual(gpu_body_problems(files), [])
+        for path, name in [("gpu_kernels/a/b.cu", "<vector>"), ("gpu_kernels/common/b.h", '"base/error.h"'),
+                           ("gpu_kernels/a/b.cu", "<cuda_fp16.h>"),
+                           ("gpu_kernels/a/b.cu", '"gpu_kernels/emulation/host.h"')]:
+            self.assertEqual(len(gpu_body_problems({**files, path: "#include " + name})), 1, name)
 
     def test_libraries(self):
         home = {"offload/machine/m.cpp": "#include <hwloc.h>", "src/cli/c.cpp": "#include <CLI/A.hpp>"}

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <limits>
 #include <sstream>
+#include <utility>
 
 #include "base/check.h"
 
@@ -16,6 +17,13 @@ namespace {
 
 int skip_count = 0;
 Limits current_limits;
+std::string current_device = "fake";
+
+// Set before main, in whatever order.
+Gate& gate_of_program() {
+  static Gate gate = nullptr;
+  return gate;
+}
 
 }  // namespace
 
@@ -41,6 +49,11 @@ int skipped() { return skip_count; }
 
 const Limits& limits() { return current_limits; }
 void set_limits(const Limits& limits) { current_limits = limits; }
+
+const std::string& device() { return current_device; }
+void set_device(std::string name) { current_device = std::move(name); }
+void set_gate(Gate gate) { gate_of_program() = gate; }
+std::string why_not_here() { return gate_of_program() != nullptr ? gate_of_program()() : ""; }
 
 std::string read_text(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);

@@ -27,6 +27,16 @@ int skipped();
 const Limits& limits();
 void set_limits(const Limits& limits);
 
+// The device that GPU cases run on: "fake", or what --device names.
+const std::string& device();
+void set_device(std::string name);
+// A program may need what this machine lacks: its gate says what, or nothing. Then no case runs,
+// and the program ends with a code that ctest counts as skipped.
+constexpr int kNotRunCode = 77;
+using Gate = std::string (*)();
+void set_gate(Gate gate);
+std::string why_not_here();
+
 std::string read_text(const std::filesystem::path& path);
 template <typename T>
 std::vector<T> read_array(const std::filesystem::path& path);

@@ -1,0 +1,101 @@
+// 16-bit floats to float32 and back, words from bytes of any alignment, sums over a warp: the same
+// on device and host but for single instructions.
+#pragma once
+
+#include "gpu_kernels/common/simt.h"
+
+namespace hearth::HEARTH_GPU {
+
+__device__ __forceinline__ float bits_to_float(uint32_t bits) {
+#ifdef __CUDACC__
+  return __uint_as_float(bits);
+#else
+  return __builtin_bit_cast(float, bits);
+#endif
+}
+
+__device__ __forceinline__ uint32_t float_to_bits(float value) {
+#ifdef __CUDACC__
+  return __float_as_uint(value);
+#else
+  return __builtin_bit_cast(uint32_t, value);
+#endif
+}
+
+__device__ __forceinline__ float half_to_float(uint16_t half) {
+#ifdef __CUDACC__
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(half));
+  return value;
+#else
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
+  const uint32_t magnitude = half & 0x7fff;
+  if (magnitude >= 0x7c00) return bits_to_float(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
+  // Exact: the float's exponent range holds the half's, its fraction the product.
+  const float value = bits_to_float(magnitude << 13) * 0x1p112f;
+  return bits_to_float(sign | float_to_bits(value));
+#endif
+}
+
+__device__ __forceinline__ float bfloat16_to_float(uint32_t value) {
+  return bits_to_float(value << 16);
+}
+
+// Rounds to nearest even.
+__device__ __forceinline__ uint16_t float_to_bfloat16(float value) {
+  const uint32_t bits = float_to_bits(value);
+  if ((bits & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// To nearest, ties to even.
+__device__ __forceinline__ int32_t round_to_int(float value) {
+#ifdef __CUDACC__
+  return __float2int_rn(value);
+#else
+  return static_cast<int32_t>(nearbyintf(value));
+#endif
+}
+
+// 2^(exponent - 127), subnormal for 0; NaN for 255.
+__device__ __forceinline__ float power_of_two(uint32_t exponent) {
+  if (exponent == 255) return bits_to_float(0x7fc00000);
+  return bits_to_float(exponent == 0 ? 0x00400000u : exponent << 23);
+}
+
+// A word at any address, from the two aligned words it lies in: the memory must hold the whole of
+// both, as staged weights do.
+__device__ __forceinline__ uint32_t load_word(const unsigned char* bytes) {
+  const uint32_t beside = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(bytes) & 3);
+  const uint32_t* words = reinterpret_cast<const uint32_t*>(bytes - beside);
+  return pick_bytes(words[0], words[1], 0x3210u + 0x1111u * beside);
+}
+
+// `count` words in turn, with one read each and one more.
+template <int kCount>
+__device__ __forceinline__ void load_words(const unsigned char* bytes, uint32_t (&out)[kCount]) {
+  const uint32_t beside = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(bytes) & 3);
+  const uint32_t* words = reinterpret_cast<const uint32_t*>(bytes - beside);
+  const uint32_t selectors = 0x3210u + 0x1111u * beside;
+  uint32_t low = words[0];
+  for (int i = 0; i < kCount; ++i) {
+    const uint32_t high = words[i + 1];
+    out[i] = pick_bytes(low, high, selectors);
+    low = high;
+  }
+}
+
+// Two bytes at any address.
+__device__ __forceinline__ uint16_t load_pair(const unsigned char* bytes) {
+  return static_cast<uint16_t>(bytes[0] | bytes[1] << 8);
+}
+
+// The sum over all lanes, in every lane, the same way in each of them.
+__device__ __forceinline__ float warp_sum(float value) {
+  for (int distance = kWarpLanes / 2; distance > 0; distance /= 2) {
+    value += __shfl_xor_sync(kAllLanes, value, distance);
+  }
+  return value;
+}
+
+}  // namespace hearth::HEARTH_GPU

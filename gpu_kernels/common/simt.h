@@ -1,0 +1,30 @@
+// The one header that lets a kernel's source be CUDA for nvcc and host code for the tests: the
+// names that CUDA gives (threadIdx, __syncthreads, __shfl_xor_sync, atomicAdd ...) and these of
+// ours, the same in both:
+//
+//   launch(kernel, {grid, block, shared_bytes}, stream, arguments...)
+//   dynamic_shared<T>()                  the block's shared memory of run-time size, aligned to 16
+//   bytes copy16_async(shared, global), commit_copies(), wait_copies<N>() dot4(a, b, sum) sum + the
+//   dot product of four signed bytes pick_bytes(low, high, selectors)     four of eight bytes; each
+//   nibble of selectors is 0 .. 7
+//
+// An instruction that only hardware has stands behind such a name, with a plain twin for the host.
+// A kernel never asks which of the two it runs on.
+#pragma once
+
+#include <cstdint>
+
+#include "gpu_kernels/gpu_kernels.h"
+
+#ifdef __CUDACC__
+#include "gpu_kernels/common/simt_cuda.h"
+#else
+#include "gpu_kernels/emulation/simt_host.h"
+#endif
+
+namespace hearth::HEARTH_GPU {
+
+constexpr int kWarpLanes = 32;
+constexpr uint32_t kAllLanes = 0xffffffff;
+
+}  // namespace hearth::HEARTH_GPU

@@ -1,0 +1,70 @@
+// simt.h for nvcc: what CUDA lacks of the names there.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "base/check.h"
+#include "gpu_kernels/gpu_kernels.h"
+
+#define HEARTH_UNROLL _Pragma("unroll")
+
+namespace hearth::HEARTH_GPU {
+
+template <typename T>
+__device__ __forceinline__ T* dynamic_shared() {
+  extern __shared__ uint4 hearth_dynamic_shared[];
+  return reinterpret_cast<T*>(hearth_dynamic_shared);
+}
+
+__device__ __forceinline__ void copy16_async(void* shared, const void* global) {
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(to), "l"(global) : "memory");
+}
+
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;" : : : "memory");
+}
+
+// Waits for all of this thread's copies but those of the last `kLeft` commits.
+template <int kLeft>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" : : "n"(kLeft) : "memory");
+}
+
+__device__ __forceinline__ int32_t dot4(int32_t a, int32_t b, int32_t sum) {
+  return __dp4a(a, b, sum);
+}
+
+__device__ __forceinline__ uint32_t pick_bytes(uint32_t low, uint32_t high, uint32_t selectors) {
+  return __byte_perm(low, high, selectors);
+}
+
+struct LaunchShape {
+  dim3 grid;
+  dim3 block;
+  size_t shared_bytes = 0;
+};
+
+// Shared memory a kernel may ask for without saying so first.
+constexpr size_t kPlainSharedBytes = 48 << 10;
+
+template <typename... Params>
+void launch(void (*kernel)(Params...), LaunchShape shape, GpuStream stream,
+            std::type_identity_t<Params>... arguments) {
+  cudaError_t result = cudaSuccess;
+  if (shape.shared_bytes > kPlainSharedBytes) {
+    result = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(shape.shared_bytes));
+  }
+  if (result == cudaSuccess) {
+    kernel<<<shape.grid, shape.block, shape.shared_bytes, static_cast<cudaStream_t>(stream)>>>(
+        arguments...);
+    result = cudaGetLastError();
+  }
+  if (result != cudaSuccess) check_failed(cudaGetErrorString(result), __FILE__, __LINE__);
+}
+
+}  // namespace hearth::HEARTH_GPU

@@ -1,0 +1,14 @@
+// The weight formats that matmul knows, each in a source of its own.
+#pragma once
+
+#include "gpu_kernels/gpu_kernels.h"
+
+namespace hearth::HEARTH_GPU {
+
+void multiply_f32(const GpuMatmulParams& params, GpuStream stream);
+void multiply_f16(const GpuMatmulParams& params, GpuStream stream);
+void multiply_bf16(const GpuMatmulParams& params, GpuStream stream);
+void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream);
+void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream);
+
+}  // namespace hearth::HEARTH_GPU

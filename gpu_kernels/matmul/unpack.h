@@ -1,0 +1,115 @@
+// How a weight format takes part in the products of few tokens. A format is a struct with
+//   kBlock, kBlockBytes   weights and bytes of a stored block
+//   kChunk                weights that a warp fetches at once: a multiple of 32 pieces and of
+//   kBlock, about 1 KiB unpack(chunk, piece)  piece number `piece` of the chunk, from bytes of any
+//   alignment in shared memory, which may
+//                         be read up to 4 bytes past the chunk
+// and the rest from one of the two bases here: what a piece is, what of the activations meets it,
+// and the product. Sums go in one order, whatever the number of tokens.
+#pragma once
+
+#include "gpu_kernels/common/numbers.h"
+
+namespace hearth::HEARTH_GPU {
+
+// Pieces of 32 weights, weight = scale * code - minimum, with a scale and a minimum for each kGroup
+// (16 or 32).
+template <int kGroup, bool kHasMinimums>
+struct CodeFormat {
+  static constexpr int kPiece = 32;
+  static constexpr int kGroups = kPiece / kGroup;
+
+  struct Piece {
+    uint32_t codes[8];  // four signed bytes each, in order
+    float scales[kGroups];
+    float minimums[kHasMinimums ? kGroups : 1];
+  };
+
+  struct Input {
+    uint32_t codes[8];
+    float scale;
+    float sums[2];
+  };
+
+  static __device__ __forceinline__ Input load(const GpuMatmulParams& p, int64_t row,
+                                               int64_t column) {
+    const int64_t at = row * p.w.cols + column;
+    const uint4* codes = reinterpret_cast<const uint4*>(p.xq.codes + at);
+    const uint4 first = codes[0], last = codes[1];
+    Input input = {{first.x, first.y, first.z, first.w, last.x, last.y, last.z, last.w},
+                   p.xq.scales[at / 32],
+                   {0, 0}};
+    if constexpr (kHasMinimums) {
+      input.sums[0] = p.xq.sums[at / 16];
+      input.sums[1] = p.xq.sums[at / 16 + 1];
+    }
+    return input;
+  }
+
+  static __device__ __forceinline__ float multiply(const Piece& piece, const Input& input,
+                                                   float sum) {
+    HEARTH_UNROLL
+    for (int g = 0; g < kGroups; ++g) {
+      int32_t codes = 0;
+      HEARTH_UNROLL
+      for (int i = g * (8 / kGroups); i < (g + 1) * (8 / kGroups); ++i) {
+        codes =
+            dot4(static_cast<int32_t>(piece.codes[i]), static_cast<int32_t>(input.codes[i]), codes);
+      }
+      sum = fmaf(static_cast<float>(codes), piece.scales[g] * input.scale, sum);
+      if constexpr (kHasMinimums) {
+        const float of_group = kGroups == 2 ? input.sums[g] : input.sums[0] + input.sums[1];
+        sum = fmaf(-piece.minimums[g], of_group, sum);
+      }
+    }
+    return sum;
+  }
+
+  // A row is whole pieces.
+  static __device__ __forceinline__ void cut(Piece&, int64_t) {}
+};
+
+// Pieces of 8 weights as floats, times activations as floats.
+struct FloatFormat {
+  static constexpr int kPiece = 8;
+
+  struct Piece {
+    float weights[8];
+  };
+
+  struct Input {
+    float x[8];
+  };
+
+  static __device__ __forceinline__ Input load(const GpuMatmulParams& p, int64_t row,
+                                               int64_t column) {
+    const float* x = p.x + row * p.w.cols + column;
+    Input input;
+    if (column + kPiece <= p.w.cols && reinterpret_cast<uintptr_t>(x) % 16 == 0) {
+      const float4 first = reinterpret_cast<const float4*>(x)[0],
+                   last = reinterpret_cast<const float4*>(x)[1];
+      return {{first.x, first.y, first.z, first.w, last.x, last.y, last.z, last.w}};
+    }
+    HEARTH_UNROLL
+    for (int i = 0; i < kPiece; ++i) input.x[i] = column + i < p.w.cols ? x[i] : 0.0f;
+    return input;
+  }
+
+  static __device__ __forceinline__ float multiply(const Piece& piece, const Input& input,
+                                                   float sum) {
+    HEARTH_UNROLL
+    for (int i = 0; i < kPiece; ++i) sum = fmaf(piece.weights[i], input.x[i], sum);
+    return sum;
+  }
+
+  // What follows the last `count` weights of a row is none: the memory there holds anything, NaN
+  // too.
+  static __device__ __forceinline__ void cut(Piece& piece, int64_t count) {
+    HEARTH_UNROLL
+    for (int i = 0; i < kPiece; ++i) {
+      if (i >= count) piece.weights[i] = 0;
+    }
+  }
+};
+
+}  // namespace hearth::HEARTH_GPU

@@ -1,0 +1,153 @@
+// The one file outside gpu_kernels/ that talks to CUDA.
+#include "device/cuda_device.h"
+
+#include <cuda_runtime_api.h>
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "gpu_kernels/registry.h"
+
+namespace hearth {
+namespace {
+
+constexpr int kMajorMin = 9;  // the oldest architecture that there are kernels for
+
+class CudaDevice final : public Device {
+ public:
+  CudaDevice(int index, const cudaDeviceProp& properties)
+      : index_(index), name_(properties.name), kernels_(cuda_kernels()) {
+    HEARTH_CHECK(kernels_ != nullptr);
+    use();
+  }
+
+  const std::string& name() const override { return name_; }
+  const GpuKernels& kernels() const override { return *kernels_; }
+  DeviceMemory memory() const override {
+    use();
+    size_t free_bytes = 0, total_bytes = 0;
+    expect(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for free memory");
+    return {static_cast<int64_t>(free_bytes), static_cast<int64_t>(total_bytes)};
+  }
+
+  void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) override {
+    copy(to, from, bytes, cudaMemcpyHostToDevice, stream);
+  }
+  void copy_to_host(void* to, const void* from, size_t bytes, const Stream& stream) override {
+    copy(to, from, bytes, cudaMemcpyDeviceToHost, stream);
+  }
+  void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream) override {
+    copy(to, from, bytes, cudaMemcpyDeviceToDevice, stream);
+  }
+
+  void record(const Event& event, const Stream& stream) override {
+    expect(cudaEventRecord(cuda(event), cuda(stream)), "recording an event");
+  }
+  void wait(const Stream& stream, const Event& event) override {
+    expect(cudaStreamWaitEvent(cuda(stream), cuda(event), 0), "waiting for an event");
+  }
+  bool done(const Event& event) override {
+    const cudaError_t result = cudaEventQuery(cuda(event));
+    if (result == cudaErrorNotReady) return false;
+    expect(result, "asking for an event");
+    return true;
+  }
+
+  void synchronize() override {
+    use();
+    expect(cudaDeviceSynchronize(), "waiting for all work");
+  }
+  void synchronize(const Stream& stream) override {
+    expect(cudaStreamSynchronize(cuda(stream)), "waiting for a stream");
+  }
+  void synchronize(const Event& event) override {
+    expect(cudaEventSynchronize(cuda(event)), "waiting for an event");
+  }
+
+ protected:
+  void* new_memory(size_t bytes) override {
+    use();
+    void* memory = nullptr;
+    const cudaError_t result = cudaMalloc(&memory, (bytes + 15) / 16 * 16);
+    if (result == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // it is told here; nobody should find it later
+      throw_out_of_memory(bytes);
+    }
+    expect(result, "allocating memory");
+    return memory;
+  }
+  void* new_pinned(size_t bytes) override {
+    use();
+    void* memory = nullptr;
+    expect(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), "pinning memory of the host");
+    return memory;
+  }
+  void* new_stream() override {
+    use();
+    cudaStream_t stream = nullptr;
+    expect(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
+    return stream;
+  }
+  void* new_event() override {
+    use();
+    cudaEvent_t event = nullptr;
+    expect(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+    return event;
+  }
+
+  // After a failure of the hardware these fail too, and that was thrown before.
+  void free_memory(void* memory) noexcept override { cudaFree(memory); }
+  void free_pinned(void* memory) noexcept override { cudaFreeHost(memory); }
+  void free_stream(void* stream) noexcept override {
+    cudaStreamDestroy(static_cast<cudaStream_t>(stream));
+  }
+  void free_event(void* event) noexcept override {
+    cudaEventDestroy(static_cast<cudaEvent_t>(event));
+  }
+
+ private:
+  static cudaStream_t cuda(const Stream& stream) { return static_cast<cudaStream_t>(stream.get()); }
+  static cudaEvent_t cuda(const Event& event) { return static_cast<cudaEvent_t>(event.get()); }
+
+  // CUDA's current device is the thread's, and another thread may come.
+  void use() const { expect(cudaSetDevice(index_), "choosing the device"); }
+
+  void expect(cudaError_t result, const char* doing) const {
+    if (result == cudaSuccess) return;
+    throw Error(fmt::format("{} failed: {}", doing, cudaGetErrorString(result)), name_,
+                "The kernel log (dmesg) may tell more; --no-gpu does without the GPU");
+  }
+
+  void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, const Stream& stream) {
+    if (bytes > 0) expect(cudaMemcpyAsync(to, from, bytes, kind, cuda(stream)), "copying");
+  }
+
+  int index_;
+  std::string name_;
+  const GpuKernels* kernels_;
+};
+
+}  // namespace
+
+FoundDevice open_cuda_device(int index) {
+  int driver = 0, count = 0;
+  if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+    return {nullptr, "no CUDA device: no NVIDIA driver is loaded"};
+  }
+  if (const cudaError_t asked = cudaGetDeviceCount(&count); asked != cudaSuccess) {
+    return {nullptr, fmt::format("no CUDA device: {}", cudaGetErrorString(asked))};
+  }
+  if (index < 0 || index >= count)
+    return {nullptr, fmt::format("no CUDA device {}: there are {}", index, count)};
+  cudaDeviceProp properties{};
+  if (const cudaError_t asked = cudaGetDeviceProperties(&properties, index); asked != cudaSuccess) {
+    return {nullptr, fmt::format("no CUDA device {}: {}", index, cudaGetErrorString(asked))};
+  }
+  if (properties.major < kMajorMin) {
+    return {nullptr, fmt::format("{} is too old: compute capability {}.{}, {}.0 is needed",
+                                 properties.name, properties.major, properties.minor, kMajorMin)};
+  }
+  return {std::make_unique<CudaDevice>(index, properties), ""};
+}
+
+}  // namespace hearth

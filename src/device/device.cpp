@@ -1,0 +1,36 @@
+#include "device/device.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/units.h"
+
+namespace hearth {
+
+void release_memory(Device& device, void* memory) noexcept { device.free_memory(memory); }
+void release_pinned(Device& device, void* memory) noexcept { device.free_pinned(memory); }
+void release_stream(Device& device, void* stream) noexcept { device.free_stream(stream); }
+void release_event(Device& device, void* event) noexcept { device.free_event(event); }
+
+DeviceBuffer Device::allocate(size_t bytes) {
+  if (bytes == 0) return {};
+  return {*this, new_memory(bytes), bytes};
+}
+
+PinnedBuffer Device::allocate_pinned(size_t bytes) {
+  if (bytes == 0) return {};
+  return {*this, new_pinned(bytes), bytes};
+}
+
+Stream Device::create_stream() { return {*this, new_stream()}; }
+Event Device::create_event() { return {*this, new_event()}; }
+
+void Device::throw_out_of_memory(size_t bytes) const {
+  const DeviceMemory now = memory();
+  throw Error(fmt::format("{} of GPU memory were asked for, {} of {} are free",
+                          binary_size(static_cast<int64_t>(bytes)), binary_size(now.free_bytes),
+                          binary_size(now.total_bytes)),
+              name(), "Lower --gpu-budget, or end what else uses the GPU");
+}
+
+}  // namespace hearth

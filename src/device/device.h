@@ -1,0 +1,167 @@
+// A GPU as the rest of hearth sees it: memory, streams of work, events that order them, copies, and
+// its kernels. CUDA and a fake in host memory implement it; the code above does not know which it
+// has.
+//
+// One thread at a time uses a device. Everything that takes a stream only enqueues: it may happen
+// any time later, until the stream is synchronised, and host memory that it reads or writes must
+// stay as it is until then. Work of one stream goes in order, work of two has an order only where
+// an event gives one.
+//
+// A device outlives what was made from it. A failure of the hardware or its driver is thrown as an
+// Error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "gpu_kernels/gpu_kernels.h"
+
+namespace hearth {
+
+class Device;
+
+// What a device made and takes back: move-only, empty after a move.
+template <void (*kRelease)(Device&, void*) noexcept>
+class DeviceHandle {
+ public:
+  DeviceHandle() = default;
+  DeviceHandle(Device& device, void* what) : device_(&device), what_(what) {}
+  ~DeviceHandle() {
+    if (what_ != nullptr) kRelease(*device_, what_);
+  }
+  DeviceHandle(DeviceHandle&& other) noexcept { swap(other); }
+  DeviceHandle& operator=(DeviceHandle&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  void* get() const { return what_; }
+
+ private:
+  void swap(DeviceHandle& other) noexcept {
+    std::swap(device_, other.device_);
+    std::swap(what_, other.what_);
+  }
+
+  Device* device_ = nullptr;
+  void* what_ = nullptr;
+};
+
+void release_memory(Device& device, void* memory) noexcept;
+void release_pinned(Device& device, void* memory) noexcept;
+void release_stream(Device& device, void* stream) noexcept;
+void release_event(Device& device, void* event) noexcept;
+
+// Bytes with an owner: of the device (no host code may read them), or of the host, pinned, so that
+// copies run beside everything else.
+template <void (*kRelease)(Device&, void*) noexcept>
+class OwnedBytes {
+ public:
+  OwnedBytes() = default;
+  OwnedBytes(Device& device, void* memory, size_t bytes) : handle_(device, memory), bytes_(bytes) {}
+  OwnedBytes(OwnedBytes&& other) noexcept { swap(other); }
+  OwnedBytes& operator=(OwnedBytes&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  size_t bytes() const { return bytes_; }
+  unsigned char* data() const { return static_cast<unsigned char*>(handle_.get()); }
+  template <typename T>
+  T* as() const {
+    return static_cast<T*>(handle_.get());
+  }
+
+ private:
+  void swap(OwnedBytes& other) noexcept {
+    std::swap(handle_, other.handle_);
+    std::swap(bytes_, other.bytes_);
+  }
+
+  DeviceHandle<kRelease> handle_;
+  size_t bytes_ = 0;
+};
+
+// Holds anything at first. Begins at a multiple of 16 bytes, and of the last 16 all may be read.
+using DeviceBuffer = OwnedBytes<release_memory>;
+using PinnedBuffer = OwnedBytes<release_pinned>;
+
+class Stream : public DeviceHandle<release_stream> {
+ public:
+  using DeviceHandle::DeviceHandle;
+  GpuStream handle() const { return get(); }  // for the kernels
+};
+
+class Event : public DeviceHandle<release_event> {
+ public:
+  using DeviceHandle::DeviceHandle;
+};
+
+struct DeviceMemory {
+  int64_t free_bytes;
+  int64_t total_bytes;
+};
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  virtual const std::string& name() const = 0;
+  virtual const GpuKernels& kernels() const = 0;
+  virtual DeviceMemory memory() const = 0;
+
+  // An Error says how much was asked for, how much is free and what to do. Zero bytes give an empty
+  // buffer.
+  DeviceBuffer allocate(size_t bytes);
+  PinnedBuffer allocate_pinned(size_t bytes);
+  Stream create_stream();
+  Event create_event();
+
+  // `to` and `from` lie within live buffers of this device where they are the device's.
+  virtual void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
+  virtual void copy_to_host(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
+  virtual void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
+
+  // The event stands for all work now in the stream; recorded again, for the later one.
+  virtual void record(const Event& event, const Stream& stream) = 0;
+  // Later work of the stream begins after what the event stands for now; one never recorded stands
+  // for nothing.
+  virtual void wait(const Stream& stream, const Event& event) = 0;
+  // Whether what the event stands for is done.
+  virtual bool done(const Event& event) = 0;
+
+  virtual void synchronize() = 0;
+  virtual void synchronize(const Stream& stream) = 0;
+  virtual void synchronize(const Event& event) = 0;
+
+ protected:
+  virtual void* new_memory(size_t bytes) = 0;
+  virtual void* new_pinned(size_t bytes) = 0;
+  virtual void* new_stream() = 0;
+  virtual void* new_event() = 0;
+  virtual void free_memory(void* memory) noexcept = 0;
+  virtual void free_pinned(void* memory) noexcept = 0;
+  virtual void free_stream(void* stream) noexcept = 0;
+  virtual void free_event(void* event) noexcept = 0;
+
+  [[noreturn]] void throw_out_of_memory(size_t bytes) const;
+
+ private:
+  friend void release_memory(Device& device, void* memory) noexcept;
+  friend void release_pinned(Device& device, void* memory) noexcept;
+  friend void release_stream(Device& device, void* stream) noexcept;
+  friend void release_event(Device& device, void* event) noexcept;
+};
+
+// A device, or in plain words why there is none.
+struct FoundDevice {
+  std::unique_ptr<Device> device;
+  std::string why_not;
+};
+
+// The GPU of that number, from 0. Throws an Error only where a GPU is there and fails.
+FoundDevice open_device(int index);
+
+}  // namespace hearth

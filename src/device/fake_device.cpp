@@ -1,0 +1,165 @@
+#include "device/fake_device.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "base/check.h"
+#include "device/fake_memory.h"
+#include "gpu_kernels/emulation/stream.h"
+#include "gpu_kernels/registry.h"
+
+namespace hearth {
+namespace {
+
+struct FakeEvent {
+  uint64_t recorded = 0;  // how often
+  uint64_t reached = 0;   // the latest record that is done
+};
+
+// One entry of a queue: work, which stands back while `event` has not reached `record`. Records and
+// waits are entries as well.
+struct Entry {
+  std::function<void()> work;
+  const FakeEvent* event = nullptr;
+  uint64_t record = 0;
+
+  bool can_run() const { return event == nullptr || event->reached >= record; }
+};
+
+struct FakeStream final : EmulatedStream {
+  void enqueue(std::function<void()> work) override { queue.push_back({std::move(work)}); }
+  std::deque<Entry> queue;
+};
+
+class FakeDevice final : public Device {
+ public:
+  explicit FakeDevice(const FakeDeviceOptions& options)
+      : memory_(options.memory_bytes), random_(options.seed) {}
+  ~FakeDevice() override { HEARTH_CHECK(streams_.empty()); }
+
+  const std::string& name() const override { return name_; }
+  const GpuKernels& kernels() const override { return emulated_kernels(); }
+  DeviceMemory memory() const override { return {memory_.free_bytes(), memory_.limit()}; }
+
+  void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) override {
+    HEARTH_CHECK(memory_.holds(to, bytes));
+    copy(to, from, bytes, stream);
+  }
+  void copy_to_host(void* to, const void* from, size_t bytes, const Stream& stream) override {
+    HEARTH_CHECK(memory_.holds(from, bytes));
+    copy(to, from, bytes, stream);
+  }
+  void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream) override {
+    HEARTH_CHECK(memory_.holds(to, bytes) && memory_.holds(from, bytes));
+    copy(to, from, bytes, stream);
+  }
+
+  void record(const Event& event, const Stream& stream) override {
+    FakeEvent* fake = of(event);
+    const uint64_t number = ++fake->recorded;
+    of(stream)->enqueue([=] { fake->reached = number; });
+  }
+  void wait(const Stream& stream, const Event& event) override {
+    of(stream)->queue.push_back({[] {}, of(event), of(event)->recorded});
+  }
+  bool done(const Event& event) override {
+    if (of(event)->reached < of(event)->recorded) run_one();
+    return of(event)->reached >= of(event)->recorded;
+  }
+
+  void synchronize() override {
+    while (!all_empty()) run_one();
+  }
+  void synchronize(const Stream& stream) override {
+    while (!of(stream)->queue.empty()) run_one();
+  }
+  void synchronize(const Event& event) override {
+    const uint64_t wanted = of(event)->recorded;
+    while (of(event)->reached < wanted) run_one();
+  }
+
+ protected:
+  void* new_memory(size_t bytes) override {
+    void* memory = memory_.allocate(bytes);
+    if (memory == nullptr) throw_out_of_memory(bytes);
+    return memory;
+  }
+  void* new_pinned(size_t bytes) override { return pinned_.allocate(bytes); }
+  void* new_stream() override {
+    streams_.push_back(std::make_unique<FakeStream>());
+    // As the kernels take it: a pointer to the part that they know.
+    return static_cast<EmulatedStream*>(streams_.back().get());
+  }
+  void* new_event() override { return new FakeEvent; }
+
+  // Like CUDA, what goes first lets the work finish that may use it.
+  void free_memory(void* memory) noexcept override {
+    synchronize();
+    memory_.release(memory);
+  }
+  void free_pinned(void* memory) noexcept override {
+    synchronize();
+    pinned_.release(memory);
+  }
+  void free_stream(void* stream) noexcept override {
+    synchronize();
+    std::erase_if(streams_, [&](const auto& one) {
+      return static_cast<EmulatedStream*>(one.get()) == stream;
+    });
+  }
+  void free_event(void* event) noexcept override {
+    synchronize();
+    delete static_cast<FakeEvent*>(event);
+  }
+
+ private:
+  static FakeStream* of(const Stream& stream) {
+    return static_cast<FakeStream*>(static_cast<EmulatedStream*>(stream.get()));
+  }
+  static FakeEvent* of(const Event& event) { return static_cast<FakeEvent*>(event.get()); }
+
+  static void copy(void* to, const void* from, size_t bytes, const Stream& stream) {
+    if (bytes > 0) of(stream)->enqueue([=] { std::memcpy(to, from, bytes); });
+  }
+
+  bool all_empty() const {
+    for (const auto& stream : streams_) {
+      if (!stream->queue.empty()) return false;
+    }
+    return true;
+  }
+
+  // One entry of any stream whose turn it can be. There is always one: an event is recorded before
+  // it is waited for.
+  void run_one() {
+    std::vector<FakeStream*> can_run;
+    for (const auto& stream : streams_) {
+      if (!stream->queue.empty() && stream->queue.front().can_run())
+        can_run.push_back(stream.get());
+    }
+    HEARTH_CHECK(!can_run.empty());
+    std::deque<Entry>& queue = can_run[random_() % can_run.size()]->queue;
+    const Entry entry = std::move(queue.front());
+    queue.pop_front();
+    entry.work();
+  }
+
+  std::string name_ = "fake GPU";
+  FakeMemory memory_;
+  FakeMemory pinned_{std::numeric_limits<int64_t>::max()};
+  std::mt19937_64 random_;
+  std::vector<std::unique_ptr<FakeStream>> streams_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> make_fake_device(const FakeDeviceOptions& options) {
+  return std::make_unique<FakeDevice>(options);
+}
+
+}  // namespace hearth

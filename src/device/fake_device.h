@@ -1,0 +1,22 @@
+// A device in host memory for tests: it has a limit, its kernels run on emulated threads, and
+// nothing in a stream happens before somebody waits for it. Then work of all streams runs in an
+// order drawn from the seed, which only streams and events restrict: where a wait is missing, some
+// seed gives a wrong result. Memory starts as NaN and ends where unreadable memory begins; a copy
+// that leaves its buffer is a failed check.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "device/device.h"
+
+namespace hearth {
+
+struct FakeDeviceOptions {
+  int64_t memory_bytes = int64_t{1} << 30;
+  uint64_t seed = 1;
+};
+
+std::unique_ptr<Device> make_fake_device(const FakeDeviceOptions& options = {});
+
+}  // namespace hearth

@@ -1,0 +1,154 @@
+#include "device/fake_device.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <vector>
+
+#include "base/error.h"
+#include "child.h"
+#include "gpu_kernels/registry.h"
+
+using namespace hearth;
+using namespace hearth::test;
+
+namespace {
+
+constexpr uint64_t kSeeds = 20;
+
+// A copy up on one stream and a kernel on another, with or without what orders them.
+bool right_result(uint64_t seed, bool waits) {
+  const auto device = make_fake_device({.seed = seed});
+  const int64_t count = 100;
+  const DeviceBuffer x = device->allocate(count * sizeof(float)),
+                     y = device->allocate(count * sizeof(float));
+  const PinnedBuffer in = device->allocate_pinned(count * sizeof(float));
+  const PinnedBuffer out = device->allocate_pinned(count * sizeof(float));
+  const Stream copies = device->create_stream(), work = device->create_stream();
+  const Event copied = device->create_event();
+  for (int i = 0; i < count; ++i) in.as<float>()[i] = 2;
+
+  device->copy_to_device(x.data(), in.data(), x.bytes(), copies);
+  device->record(copied, copies);
+  if (waits) device->wait(work, copied);
+  const float* all = x.as<float>();
+  device->kernels().rms_norm({all, nullptr, 0, 1, count, y.as<float>()}, work.handle());
+  device->copy_to_host(out.data(), y.data(), y.bytes(), work);
+  device->synchronize(work);
+  return out.as<float>()[7] == doctest::Approx(1);
+}
+
+}  // namespace
+
+TEST_CASE("a missing wait shows, a wait is enough") {
+  int wrong = 0;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    wrong += right_result(seed, false) ? 0 : 1;
+    CHECK(right_result(seed, true));
+  }
+  CHECK(wrong > 0);
+}
+
+TEST_CASE("nothing happens before somebody waits for it") {
+  const auto device = make_fake_device();
+  const DeviceBuffer x = device->allocate(4);
+  const Stream stream = device->create_stream();
+  const Event event = device->create_event();
+  CHECK(device->done(event));  // never recorded
+  device->wait(stream, event);
+  float value = 3, back = 0;
+  device->copy_to_device(x.data(), &value, 4, stream);
+  device->copy_to_host(&back, x.data(), 4, stream);
+  device->record(event, stream);
+  CHECK(back == 0);
+  device->synchronize(event);
+  CHECK(back == 3);
+  CHECK(device->done(event));
+
+  value = 4;
+  device->copy_to_device(x.data(), &value, 4, stream);
+  device->copy_to_host(&back, x.data(), 4, stream);
+  device->record(event, stream);
+  int asked = 1;
+  while (!device->done(event)) ++asked;  // asking lets time pass
+  CHECK(asked == 3);
+  CHECK(back == 4);
+}
+
+TEST_CASE("an event stands for the work up to its last record") {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const auto device = make_fake_device({.seed = seed});
+    const DeviceBuffer x = device->allocate(4);
+    const Stream first = device->create_stream(), second = device->create_stream();
+    const Event event = device->create_event();
+    const float values[2] = {1, 2};
+    float back = 0;
+    device->copy_to_device(x.data(), values, 4, first);
+    device->record(event, first);
+    device->copy_to_device(x.data(), values + 1, 4, first);
+    device->record(event, first);
+    device->wait(second, event);
+    device->copy_to_host(&back, x.data(), 4, second);
+    device->synchronize(second);
+    CHECK(back == 2);
+  }
+}
+
+TEST_CASE("device memory holds nothing sensible before it is written") {
+  const auto device = make_fake_device();
+  const DeviceBuffer x = device->allocate(4), y = device->allocate(4);
+  const Stream stream = device->create_stream();
+  float back = 0;
+  device->copy_on_device(y.data(), x.data(), 4, stream);
+  device->copy_to_host(&back, y.data(), 4, stream);
+  device->synchronize();
+  CHECK(std::isnan(back));
+}
+
+TEST_CASE("out of memory says what was asked for, what is free and what to do") {
+  const auto device = make_fake_device({.memory_bytes = 3 << 20});
+  {
+    DeviceBuffer half = device->allocate(2 << 20);
+    CHECK(device->memory().free_bytes == 1 << 20);
+    std::string message;
+    try {
+      device->allocate(2 << 20);
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    CHECK(message ==
+          "fake GPU: 2.0 MiB of GPU memory were asked for, 1.0 MiB of 3.0 MiB are free. "
+          "Lower --gpu-budget, or end what else uses the GPU");
+    const DeviceBuffer moved = std::move(half);
+    CHECK(half.data() == nullptr);
+    CHECK(device->memory().free_bytes == 1 << 20);
+  }
+  CHECK(device->memory().free_bytes == 3 << 20);
+  CHECK(device->allocate(0).data() == nullptr);
+}
+
+TEST_CASE("misuse is caught") {
+  const auto device = make_fake_device();
+  const DeviceBuffer x = device->allocate(64);
+  const Stream stream = device->create_stream();
+  char host[128] = {};
+  CHECK(failed_check([&] { device->copy_to_device(x.data(), host, 64, stream); }).empty());
+  CHECK_FALSE(failed_check([&] { device->copy_to_device(x.data(), host, 65, stream); }).empty());
+  CHECK_FALSE(
+      failed_check([&] { device->copy_to_device(x.data() + 1, host, 64, stream); }).empty());
+  CHECK_FALSE(failed_check([&] { device->copy_to_host(host, x.data() - 1, 4, stream); }).empty());
+  CHECK_FALSE(failed_check([&] { device->copy_on_device(x.data(), host, 4, stream); }).empty());
+  const std::string overrun = failed_check([&] {
+    DeviceBuffer odd = device->allocate(20);
+    odd.data()[20] = 0;
+  });
+  CHECK_FALSE(overrun.empty());
+}
+
+TEST_CASE("a machine without a GPU says so") {
+  const FoundDevice found = open_device(0);
+  CHECK(found.why_not.empty() == (found.device != nullptr));
+  if (found.device == nullptr)
+    CHECK_MESSAGE(found.why_not.find("CUDA") != std::string::npos, found.why_not);
+}

@@ -1,0 +1,140 @@
+// Every step of the table but the matrix products, against the CPU's reference table.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <random>
+#include <vector>
+
+#include "cpu_kernels/registry.h"
+#include "gpu_kernels/gpu.h"
+#include "support.h"
+
+using namespace hearth;
+using namespace hearth::test;
+using Floats = std::vector<float>;
+
+namespace {
+
+const Kernels& reference() { return choose_kernels("reference"); }
+
+Floats random_floats(size_t n, uint32_t seed, float scale = 1) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, scale);
+  Floats values(n);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("rms_norm: widths of any kind, with and without gain, in place") {
+  for (const int64_t k : {1, 7, 33, 255, 256, 1000}) {
+    Gpu gpu(k);
+    const Floats x = random_floats(3 * k, 1), gain = random_floats(k, 2);
+    Floats expected(3 * k);
+    reference().rms_norm(x.data(), gain.data(), 1e-6f, 3, k, expected.data());
+    float* y = gpu.allocate<float>(3 * k);
+    gpu.kernels().rms_norm({gpu.upload(x), gpu.upload(gain), 1e-6f, 3, k, y}, gpu.stream());
+    CHECK(max_difference(expected, gpu.download(y, 3 * k)) < 2e-6);
+
+    reference().rms_norm(x.data(), nullptr, 1e-6f, 3, k, expected.data());
+    float* in_place = gpu.upload(x);
+    gpu.kernels().rms_norm({in_place, nullptr, 1e-6f, 3, k, in_place}, gpu.stream());
+    CHECK(max_difference(expected, gpu.download(in_place, 3 * k)) < 2e-6);
+  }
+}
+
+TEST_CASE("rms_norm of zeros is zeros") {
+  Gpu gpu;
+  float* x = gpu.upload(Floats(4, 0.0f));
+  gpu.kernels().rms_norm({x, nullptr, 1e-6f, 1, 4, x}, gpu.stream());
+  CHECK(gpu.download(x, 4) == Floats(4, 0.0f));
+}
+
+TEST_CASE("rope turns the trailing pairs of every token by its own angles, and back") {
+  const int32_t n = 5, heads = 3, dim = 20, rope_dim = 8;
+  Gpu gpu(1);
+  const Floats x = random_floats(n * heads * dim, 3);
+  Floats cosines, sines;
+  for (int i = 0; i < n * rope_dim / 2; ++i) {
+    cosines.push_back(std::cos(0.3f * static_cast<float>(i)));
+    sines.push_back(std::sin(0.3f * static_cast<float>(i)));
+  }
+  Floats expected = x;
+  for (int i = 0; i < n; ++i) {
+    reference().rope({expected.data() + i * heads * dim, heads, dim, rope_dim,
+                      cosines.data() + i * rope_dim / 2, sines.data() + i * rope_dim / 2});
+  }
+  float* y = gpu.upload(x);
+  GpuRopeParams p = {y, n, heads, dim, rope_dim, gpu.upload(cosines), gpu.upload(sines), false};
+  gpu.kernels().rope(p, gpu.stream());
+  CHECK(max_difference(expected, gpu.download(y, x.size())) < 1e-6);
+  p.inverse = true;
+  gpu.kernels().rope(p, gpu.stream());
+  CHECK(max_difference(x, gpu.download(y, x.size())) < 1e-6);
+}
+
+TEST_CASE("swiglu clamps what it should") {
+  for (const int64_t count : {1, 1000}) {
+    Gpu gpu(2);
+    const Floats gate = random_floats(count, 4, 8), up = random_floats(count, 5, 8);
+    Floats expected(count);
+    reference().swiglu(gate.data(), up.data(), 10, count, expected.data());
+    float* out = gpu.allocate<float>(count);
+    gpu.kernels().swiglu({gpu.upload(gate), gpu.upload(up), 10, count, out}, gpu.stream());
+    CHECK(max_difference(expected, gpu.download(out, count)) < 2e-5);
+  }
+}
+
+TEST_CASE("swiglu of huge gates is finite") {
+  Gpu gpu;
+  const Floats gate = {-1000, -100, 0, 1000}, up = {1, 1, 1, -1000};
+  float* out = gpu.allocate<float>(4);
+  gpu.kernels().swiglu({gpu.upload(gate), gpu.upload(up), 10, 4, out}, gpu.stream());
+  const Floats y = gpu.download(out, 4);
+  CHECK(y[0] == 0);
+  CHECK(std::abs(y[1]) < 1e-37f);
+  CHECK(y[2] == 0);
+  CHECK(y[3] == doctest::Approx(-99.99546));
+}
+
+TEST_CASE("weighted_sum: each token by its own weights") {
+  const int64_t n = 3, width = 517;
+  const int32_t terms = 7;
+  Gpu gpu(3);
+  const Floats rows = random_floats(n * terms * width, 6), weights = random_floats(n * terms, 7);
+  Floats expected(n * width);
+  for (int64_t i = 0; i < n; ++i) {
+    reference().weighted_sum(rows.data() + i * terms * width, width, weights.data() + i * terms,
+                             terms, width, expected.data() + i * width);
+  }
+  float* out = gpu.allocate<float>(n * width);
+  gpu.kernels().weighted_sum({gpu.upload(rows), gpu.upload(weights), n, terms, width, out},
+                             gpu.stream());
+  CHECK(max_difference(expected, gpu.download(out, n * width)) < 2e-6);
+}
+
+TEST_CASE("activations are rounded to the same bits as on the CPU") {
+  std::mt19937 random(3);
+  std::normal_distribution<float> normal;
+  const int64_t n = 5, k = 1056;
+  Floats x(n * k);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const int kind = static_cast<int>(i / 32 % 8);
+    // Widely different blocks: ties, zeros, values too small to scale, huge ones.
+    const float sizes[8] = {1, 1e-3f, 1e30f, 1e-35f, 1e-37f, 1e-44f, 0, 1};
+    x[i] = kind == 7 ? static_cast<float>(random() % 255) * 0.5f - 63.5f
+                     : normal(random) * sizes[kind];
+    if (kind == 7 && i % 32 == 5) x[i] = 127.0f;
+  }
+  std::vector<int8_t> codes(n * k);
+  Floats scales(n * k / 32), sums(n * k / 16);
+  reference().quantize(x.data(), n, k, {codes.data(), scales.data(), sums.data(), nullptr, 0});
+  Gpu gpu(4);
+  const GpuRoundedRows out = {gpu.allocate<int8_t>(n * k), gpu.allocate<float>(n * k / 32),
+                              gpu.allocate<float>(n * k / 16)};
+  gpu.kernels().quantize({gpu.upload(x), n, k, out}, gpu.stream());
+  CHECK(gpu.download(out.codes, n * k) == codes);
+  CHECK(gpu.download(out.scales, n * k / 32) == scales);
+  CHECK(gpu.download(out.sums, n * k / 16) == sums);
+}
