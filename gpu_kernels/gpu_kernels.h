@@ -86,6 +86,17 @@ struct GpuWeightedSumParams {
   float* out;  // [n, width]
 };
 
+// ---- around the matrices ----
+
+// out[i, s] = row tokens[i] of the table, for every stream s.
+struct GpuEmbedParams {
+  Matrix table;           // [vocab, dim], of a type that matmul knows; of any alignment
+  const int32_t* tokens;  // [n]
+  int64_t n;
+  int32_t streams;
+  float* out;  // [n, streams, dim]
+};
+
 struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
@@ -96,6 +107,9 @@ struct GpuKernels {
   void (*rope)(const GpuRopeParams& params, GpuStream stream);
   void (*swiglu)(const GpuSwigluParams& params, GpuStream stream);
   void (*weighted_sum)(const GpuWeightedSumParams& params, GpuStream stream);
+
+  // Around the matrices.
+  void (*embed)(const GpuEmbedParams& params, GpuStream stream);
 };
 
 }  // namespace hearth

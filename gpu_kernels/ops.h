@@ -13,4 +13,6 @@ void rope(const GpuRopeParams& params, GpuStream stream);
 void swiglu(const GpuSwigluParams& params, GpuStream stream);
 void weighted_sum(const GpuWeightedSumParams& params, GpuStream stream);
 
+void embed(const GpuEmbedParams& params, GpuStream stream);
+
 }  // namespace hearth::HEARTH_GPU

@@ -16,6 +16,8 @@ const GpuKernels kKernels = {
     .rope = rope,
     .swiglu = swiglu,
     .weighted_sum = weighted_sum,
+
+    .embed = embed,
 };
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,3 +1,4 @@
+#include "gpu_kernels/matmul/embed.h"
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 
@@ -25,5 +26,7 @@ struct F16 : FloatFormat {
 void multiply_f16(const GpuMatmulParams& params, GpuStream stream) {
   multiply_few<F16>(params, stream);
 }
+
+void embed_f16(const GpuEmbedParams& params, GpuStream stream) { embed_rows<F16>(params, stream); }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,3 +1,4 @@
+#include "gpu_kernels/matmul/embed.h"
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 
@@ -22,5 +23,7 @@ struct F32 : FloatFormat {
 void multiply_f32(const GpuMatmulParams& params, GpuStream stream) {
   multiply_few<F32>(params, stream);
 }
+
+void embed_f32(const GpuEmbedParams& params, GpuStream stream) { embed_rows<F32>(params, stream); }
 
 }  // namespace hearth::HEARTH_GPU

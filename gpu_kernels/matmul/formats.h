@@ -11,4 +11,10 @@ void multiply_bf16(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream);
 void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream);
 
+void embed_f32(const GpuEmbedParams& params, GpuStream stream);
+void embed_f16(const GpuEmbedParams& params, GpuStream stream);
+void embed_bf16(const GpuEmbedParams& params, GpuStream stream);
+void embed_q8_0(const GpuEmbedParams& params, GpuStream stream);
+void embed_mxfp4(const GpuEmbedParams& params, GpuStream stream);
+
 }  // namespace hearth::HEARTH_GPU

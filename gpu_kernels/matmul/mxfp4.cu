@@ -1,3 +1,4 @@
+#include "gpu_kernels/matmul/embed.h"
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 
@@ -40,6 +41,10 @@ struct Mxfp4 : CodeFormat<32, false> {
 
 void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream) {
   multiply_few<Mxfp4>(params, stream);
+}
+
+void embed_mxfp4(const GpuEmbedParams& params, GpuStream stream) {
+  embed_rows<Mxfp4>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

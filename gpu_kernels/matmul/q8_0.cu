@@ -1,3 +1,4 @@
+#include "gpu_kernels/matmul/embed.h"
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 
@@ -21,6 +22,10 @@ struct Q8_0 : CodeFormat<32, false> {
 
 void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream) {
   multiply_few<Q8_0>(params, stream);
+}
+
+void embed_q8_0(const GpuEmbedParams& params, GpuStream stream) {
+  embed_rows<Q8_0>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU
