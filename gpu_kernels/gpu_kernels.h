@@ -97,6 +97,59 @@ struct GpuEmbedParams {
   float* out;  // [n, streams, dim]
 };
 
+// A hyper-connection's coefficients from its mixes, and the input of the sub-layer behind it:
+//   m = mixes / rms(streams), streams being the whole row
+//   pre = sigmoid(m[0 .. S-1] scale[0] + base) + hyper_eps
+//   x = RMSNorm(sum_s pre[s] streams[s]) with gain
+// and, unless `coefficients` is null, as it is for the head, from the rest of m the balanced
+// matrix C [S, S] and post [S].
+struct GpuEnterHyperParams {
+  const float* streams;  // [.., S, dim], dim a multiple of 4
+  const float* mixes;    // [.., M] = fn . streams, not normed; M = (2 + S) S, or S for the head
+  const int32_t* rows;   // [n] rows of streams and mixes to read, or null for 0 .. n-1
+  const float* scale;    // [3], or [1] for the head
+  const float* base;     // [M]
+  const float* gain;     // [dim]
+  int64_t n;
+  int32_t stream_count;  // S, at most kGpuStreamsMax
+  int64_t dim;
+  int32_t sinkhorn_iterations;
+  float hyper_eps;
+  float rms_eps;
+  float* coefficients;  // [n, S (S + 1)]: for each new stream k C[0 .. S-1, k], post[k]; or null
+  float* x;             // [n, dim]
+  GpuRoundedRows xq;    // the same rows, rounded, dim a multiple of 32; or null codes for none
+};
+constexpr int32_t kGpuStreamsMax = 16;
+
+// next[k] = sum_j C[j, k] streams[j] + post[k] output, for every new stream k; next may be streams.
+struct GpuLeaveHyperParams {
+  const float* streams;       // [n, S, dim]
+  const float* output;        // [n, dim]: the sub-layer's
+  const float* coefficients;  // [n, S (S + 1)], as above
+  int64_t n;
+  int32_t stream_count;  // S, at most kGpuStreamsMax
+  int64_t dim;
+  float* next;  // [n, S, dim]
+};
+
+// The experts of each row: those with the largest sqrt(softplus(logit)) + bias, best first, the
+// lower index at a tie; or the hash table's. Weights are the scores without bias, of sum one where
+// `norm` is set, times `scale`. NaN counts as the least score.
+struct GpuRouteParams {
+  const float* logits;        // [n, experts]
+  const float* bias;          // [experts]; not read with a hash table
+  const int32_t* hash_table;  // [vocab, used], or null
+  const int32_t* tokens;      // [n]; only read with a hash table
+  int64_t n;
+  int32_t experts;
+  int32_t used;
+  bool norm;
+  float scale;
+  int32_t* picks;  // [n, used]
+  float* weights;  // [n, used + 1]; the last one is the shared expert's, 1
+};
+
 struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
@@ -110,6 +163,9 @@ struct GpuKernels {
 
   // Around the matrices.
   void (*embed)(const GpuEmbedParams& params, GpuStream stream);
+  void (*enter_hyper)(const GpuEnterHyperParams& params, GpuStream stream);
+  void (*leave_hyper)(const GpuLeaveHyperParams& params, GpuStream stream);
+  void (*route)(const GpuRouteParams& params, GpuStream stream);
 };
 
 }  // namespace hearth

@@ -18,6 +18,9 @@ const GpuKernels kKernels = {
     .weighted_sum = weighted_sum,
 
     .embed = embed,
+    .enter_hyper = enter_hyper,
+    .leave_hyper = leave_hyper,
+    .route = route,
 };
 
 }  // namespace hearth::HEARTH_GPU

@@ -48,12 +48,12 @@ __device__ __forceinline__ uint16_t float_to_bfloat16(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-// To nearest, ties to even.
+// To nearest, ties to even; NaN to 0.
 __device__ __forceinline__ int32_t round_to_int(float value) {
 #ifdef __CUDACC__
   return __float2int_rn(value);
 #else
-  return static_cast<int32_t>(nearbyintf(value));
+  return value == value ? static_cast<int32_t>(nearbyintf(value)) : 0;
 #endif
 }
 
@@ -96,6 +96,17 @@ __device__ __forceinline__ float warp_sum(float value) {
     value += __shfl_xor_sync(kAllLanes, value, distance);
   }
   return value;
+}
+
+// The sum over a block of kThreads, in every thread; `sums`, one a warp, is its own shared memory.
+template <uint32_t kThreads>
+__device__ __forceinline__ float block_sum(float value, float* sums) {
+  value = warp_sum(value);
+  if (threadIdx.x % kWarpLanes == 0) sums[threadIdx.x / kWarpLanes] = value;
+  __syncthreads();
+  float sum = 0;
+  for (uint32_t i = 0; i < kThreads / kWarpLanes; ++i) sum += sums[i];
+  return sum;
 }
 
 }  // namespace hearth::HEARTH_GPU
