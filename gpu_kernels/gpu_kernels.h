@@ -150,6 +150,84 @@ struct GpuRouteParams {
   float* weights;  // [n, used + 1]; the last one is the shared expert's, 1
 };
 
+// One of the three matrices of all of a layer's experts, where they lie in the device's memory.
+struct GpuExpertMatrices {
+  TensorType type;
+  int64_t rows;
+  int64_t cols;
+  const unsigned char* const* data;  // [experts] matrices [rows, cols], of any alignment; null for
+                                     // an expert that is computed elsewhere
+};
+
+// Picks in tiles: each the picks of one expert, at most kGpuTilePicks of them. Experts follow one
+// another, and so do the picks of each: the same picks make the same tiles.
+struct GpuPickTiles {
+  int32_t* count;    // [1]
+  int32_t* experts;  // [T], T = the smaller of n * used and experts + n * used / kGpuTilePicks
+  int32_t* begins;   // [T + 1]: the place of a tile's first pick in `order`
+  int32_t* order;    // [n, used] picks, i * used + k for the k-th of row i
+};
+constexpr int64_t kGpuTilePicks = 8;
+
+struct GpuTilePicksParams {
+  const int32_t* picks;              // [n, used]
+  const unsigned char* const* data;  // [experts]: picks of those with null are in no tile
+  int64_t n;
+  int32_t used;
+  int32_t experts;
+  GpuPickTiles tiles;
+};
+
+// Who computes what with experts:
+//   picks and tiles   rows that share an expert share its weights
+//   picks alone       every pick by itself (tiles.count null)
+//   neither           expert 0 for all rows, of which `used` is 1: the shared expert
+// Picks whose expert has no matrix are left out; their rows of results are not written. One result
+// does not depend on the other rows, nor on how they are tiled.
+struct GpuPicks {
+  const int32_t* picks;  // [n, used]
+  GpuPickTiles tiles;
+  int64_t n;
+  int32_t used;
+  int32_t experts;
+};
+
+// hidden = silu(min(gate x, clamp)) * clamp(up x, -clamp, clamp), for the picks of every row.
+struct GpuExpertHiddenParams {
+  GpuPicks picks;
+  GpuExpertMatrices gate;  // [expert_dim, dim]
+  GpuExpertMatrices up;    // of the same type
+  const float* x;          // [n, dim], as matmul reads it
+  GpuRoundedRows xq;
+  float clamp;
+  float* hidden;  // [n, used, expert_dim]
+};
+
+// out[i, first_term + k] = down hidden[i, k].
+struct GpuExpertOutputParams {
+  GpuPicks picks;
+  GpuExpertMatrices down;  // [dim, expert_dim]
+  const float* hidden;     // [n, used, expert_dim], as matmul reads it
+  GpuRoundedRows hidden_q;
+  int32_t terms;  // rows of `out` for each row: with those of other experts
+  int32_t first_term;
+  float* out;  // [n, terms, dim]
+};
+
+// out[i] = sum_k weights[i, k] outputs[i, k], k in order, and `elsewhere`. What an expert without a
+// matrix has in `outputs` is not read.
+struct GpuSumExpertsParams {
+  const float* outputs;              // [n, used + 1, dim]: the last one is the shared expert's
+  const float* weights;              // [n, used + 1]
+  const int32_t* picks;              // [n, used]
+  const unsigned char* const* data;  // [experts], as in GpuExpertMatrices
+  const float* elsewhere;            // [n, dim]: the weighed sum of the others, or null for none
+  int64_t n;
+  int32_t used;
+  int64_t dim;
+  float* out;  // [n, dim]
+};
+
 struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
@@ -166,6 +244,10 @@ struct GpuKernels {
   void (*enter_hyper)(const GpuEnterHyperParams& params, GpuStream stream);
   void (*leave_hyper)(const GpuLeaveHyperParams& params, GpuStream stream);
   void (*route)(const GpuRouteParams& params, GpuStream stream);
+  void (*tile_picks)(const GpuTilePicksParams& params, GpuStream stream);
+  void (*expert_hidden)(const GpuExpertHiddenParams& params, GpuStream stream);
+  void (*expert_output)(const GpuExpertOutputParams& params, GpuStream stream);
+  void (*sum_experts)(const GpuSumExpertsParams& params, GpuStream stream);
 };
 
 }  // namespace hearth

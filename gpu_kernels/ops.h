@@ -17,5 +17,9 @@ void embed(const GpuEmbedParams& params, GpuStream stream);
 void enter_hyper(const GpuEnterHyperParams& params, GpuStream stream);
 void leave_hyper(const GpuLeaveHyperParams& params, GpuStream stream);
 void route(const GpuRouteParams& params, GpuStream stream);
+void tile_picks(const GpuTilePicksParams& params, GpuStream stream);
+void expert_hidden(const GpuExpertHiddenParams& params, GpuStream stream);
+void expert_output(const GpuExpertOutputParams& params, GpuStream stream);
+void sum_experts(const GpuSumExpertsParams& params, GpuStream stream);
 
 }  // namespace hearth::HEARTH_GPU

@@ -21,6 +21,10 @@ const GpuKernels kKernels = {
     .enter_hyper = enter_hyper,
     .leave_hyper = leave_hyper,
     .route = route,
+    .tile_picks = tile_picks,
+    .expert_hidden = expert_hidden,
+    .expert_output = expert_output,
+    .sum_experts = sum_experts,
 };
 
 }  // namespace hearth::HEARTH_GPU

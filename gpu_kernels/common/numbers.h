@@ -90,6 +90,14 @@ __device__ __forceinline__ uint16_t load_pair(const unsigned char* bytes) {
   return static_cast<uint16_t>(bytes[0] | bytes[1] << 8);
 }
 
+__device__ __forceinline__ int32_t count_bits(uint32_t bits) {
+#ifdef __CUDACC__
+  return __popc(bits);
+#else
+  return __builtin_popcount(bits);
+#endif
+}
+
 // The sum over all lanes, in every lane, the same way in each of them.
 __device__ __forceinline__ float warp_sum(float value) {
   for (int distance = kWarpLanes / 2; distance > 0; distance /= 2) {

@@ -1,4 +1,5 @@
 #include "gpu_kernels/matmul/embed.h"
+#include "gpu_kernels/matmul/experts.h"
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 
@@ -45,6 +46,14 @@ void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream) {
 
 void embed_mxfp4(const GpuEmbedParams& params, GpuStream stream) {
   embed_rows<Mxfp4>(params, stream);
+}
+
+void hidden_mxfp4(const GpuExpertHiddenParams& params, GpuStream stream) {
+  hidden_of_experts<Mxfp4>(params, stream);
+}
+
+void output_mxfp4(const GpuExpertOutputParams& params, GpuStream stream) {
+  output_of_experts<Mxfp4>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU
