@@ -228,6 +228,35 @@ struct GpuSumExpertsParams {
   float* out;  // [n, dim]
 };
 
+// The likeliest token of each row, the lowest at a tie, as the CPU's sampler finds it: NaN counts
+// as the lowest float, infinities as the largest and the lowest.
+struct GpuArgmaxParams {
+  const float* logits;  // [n, vocab]
+  int64_t n;
+  int64_t vocab;
+  int32_t* tokens;  // [n]
+  // What a softmax needs of each row, or null.
+  float scale;     // 1 / temperature
+  float* largest;  // [n]: the likeliest token's logit
+  float* sums;     // [n]: sum of exp((logit - largest) * scale)
+};
+
+// out += x.
+struct GpuAddParams {
+  const float* x;  // [count]
+  int64_t count;
+  float* out;  // [count]
+};
+
+// out[i] = x[rows[i]].
+struct GpuGatherParams {
+  const float* x;       // [.., width]
+  const int32_t* rows;  // [n]
+  int64_t n;
+  int64_t width;
+  float* out;  // [n, width]
+};
+
 struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
@@ -248,6 +277,9 @@ struct GpuKernels {
   void (*expert_hidden)(const GpuExpertHiddenParams& params, GpuStream stream);
   void (*expert_output)(const GpuExpertOutputParams& params, GpuStream stream);
   void (*sum_experts)(const GpuSumExpertsParams& params, GpuStream stream);
+  void (*argmax)(const GpuArgmaxParams& params, GpuStream stream);
+  void (*add)(const GpuAddParams& params, GpuStream stream);
+  void (*gather)(const GpuGatherParams& params, GpuStream stream);
 };
 
 }  // namespace hearth

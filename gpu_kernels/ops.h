@@ -21,5 +21,8 @@ void tile_picks(const GpuTilePicksParams& params, GpuStream stream);
 void expert_hidden(const GpuExpertHiddenParams& params, GpuStream stream);
 void expert_output(const GpuExpertOutputParams& params, GpuStream stream);
 void sum_experts(const GpuSumExpertsParams& params, GpuStream stream);
+void argmax(const GpuArgmaxParams& params, GpuStream stream);
+void add(const GpuAddParams& params, GpuStream stream);
+void gather(const GpuGatherParams& params, GpuStream stream);
 
 }  // namespace hearth::HEARTH_GPU

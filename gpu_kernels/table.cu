@@ -25,6 +25,9 @@ const GpuKernels kKernels = {
     .expert_hidden = expert_hidden,
     .expert_output = expert_output,
     .sum_experts = sum_experts,
+    .argmax = argmax,
+    .add = add,
+    .gather = gather,
 };
 
 }  // namespace hearth::HEARTH_GPU
