@@ -133,9 +133,11 @@ __device__ __forceinline__ void multiply_tile(const Op& op, const Tile& tile, fl
   }
 }
 
-// Tiles are mostly of one pick or two, and of eight at most: each size has its own loop.
+// Tiles are mostly of one pick or two, and of eight at most: each size has its own loop. Their
+// registers are limited so that nothing spills, not for more blocks: shared memory holds two of
+// them where there are 100 KiB of it.
 template <typename F, typename Op, bool kIsTiled>
-__global__ void __launch_bounds__(kBlockThreads) expert_kernel(Op op) {
+__global__ void __launch_bounds__(kBlockThreads, kIsTiled ? 2 : 3) expert_kernel(Op op) {
   __shared__ float partial[kFewWarps * kExpertRows * (kIsTiled ? kGpuTilePicks : 1)];
   const Tile tile = find_tile(op.picks(), static_cast<int32_t>(blockIdx.y));
   if (tile.count == 0 || op.matrix(0).data[tile.expert] == nullptr) return;
