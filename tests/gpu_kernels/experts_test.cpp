@@ -296,7 +296,7 @@ TEST_CASE("the shared expert: one for all rows") {
     Experts gate(type, 1, 9, wide(type), 19, 1), up = gate.others(2);
     Experts down(type, 1, 24, wide(type), 19, 5);
     Floats hidden_of_all, out_of_all;
-    for (const int64_t n : {19, 1, 2, 4, 8}) {
+    for (const int64_t n : {19, 1, 2, 4, 5, 8}) {
       CAPTURE(n);
       const Setting everyone = {{}, n, 1, -1};
       const Floats hidden = run_hidden(gate, up, everyone, How::kShared, n);
@@ -313,9 +313,9 @@ TEST_CASE("the shared expert: one for all rows") {
   }
 }
 
-TEST_CASE("wide experts take several warps a row") {
-  Experts gate(TensorType::kMXFP4, 2, 3, 9 * 1024 + 32, 2, 1), up = gate.others(7);
-  Experts down(TensorType::kQ8_0, 2, 5, 9248, 4, 2);
+TEST_CASE("wide experts take several warps a row, and each of those several chunks") {
+  Experts gate(TensorType::kMXFP4, 2, 3, 25 * 1024 + 32, 2, 1), up = gate.others(7);
+  Experts down(TensorType::kQ8_0, 2, 5, 25632, 4, 2);
   const Setting setting = {{1, 0, 1, 0}, 2, 2, -1};
   for (const How how : {How::kAlone, How::kTiled}) {
     CHECK(hidden_error(gate, up, setting, run_hidden(gate, up, setting, how, 1)) < 2e-4);
