@@ -13,4 +13,16 @@ void rope(const GpuRopeParams& params, GpuStream stream);
 void swiglu(const GpuSwigluParams& params, GpuStream stream);
 void weighted_sum(const GpuWeightedSumParams& params, GpuStream stream);
 
+void embed(const GpuEmbedParams& params, GpuStream stream);
+void enter_hyper(const GpuEnterHyperParams& params, GpuStream stream);
+void leave_hyper(const GpuLeaveHyperParams& params, GpuStream stream);
+void route(const GpuRouteParams& params, GpuStream stream);
+void tile_picks(const GpuTilePicksParams& params, GpuStream stream);
+void expert_hidden(const GpuExpertHiddenParams& params, GpuStream stream);
+void expert_output(const GpuExpertOutputParams& params, GpuStream stream);
+void sum_experts(const GpuSumExpertsParams& params, GpuStream stream);
+void argmax(const GpuArgmaxParams& params, GpuStream stream);
+void add(const GpuAddParams& params, GpuStream stream);
+void gather(const GpuGatherParams& params, GpuStream stream);
+
 }  // namespace hearth::HEARTH_GPU

@@ -16,6 +16,18 @@ const GpuKernels kKernels = {
     .rope = rope,
     .swiglu = swiglu,
     .weighted_sum = weighted_sum,
+
+    .embed = embed,
+    .enter_hyper = enter_hyper,
+    .leave_hyper = leave_hyper,
+    .route = route,
+    .tile_picks = tile_picks,
+    .expert_hidden = expert_hidden,
+    .expert_output = expert_output,
+    .sum_experts = sum_experts,
+    .argmax = argmax,
+    .add = add,
+    .gather = gather,
 };
 
 }  // namespace hearth::HEARTH_GPU

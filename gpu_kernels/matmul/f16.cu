@@ -1,3 +1,5 @@
+#include "gpu_kernels/matmul/embed.h"
+#include "gpu_kernels/matmul/experts.h"
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 
@@ -24,6 +26,16 @@ struct F16 : FloatFormat {
 
 void multiply_f16(const GpuMatmulParams& params, GpuStream stream) {
   multiply_few<F16>(params, stream);
+}
+
+void embed_f16(const GpuEmbedParams& params, GpuStream stream) { embed_rows<F16>(params, stream); }
+
+void hidden_f16(const GpuExpertHiddenParams& params, GpuStream stream) {
+  hidden_of_experts<F16>(params, stream);
+}
+
+void output_f16(const GpuExpertOutputParams& params, GpuStream stream) {
+  output_of_experts<F16>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

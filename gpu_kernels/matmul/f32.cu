@@ -1,3 +1,5 @@
+#include "gpu_kernels/matmul/embed.h"
+#include "gpu_kernels/matmul/experts.h"
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 
@@ -21,6 +23,16 @@ struct F32 : FloatFormat {
 
 void multiply_f32(const GpuMatmulParams& params, GpuStream stream) {
   multiply_few<F32>(params, stream);
+}
+
+void embed_f32(const GpuEmbedParams& params, GpuStream stream) { embed_rows<F32>(params, stream); }
+
+void hidden_f32(const GpuExpertHiddenParams& params, GpuStream stream) {
+  hidden_of_experts<F32>(params, stream);
+}
+
+void output_f32(const GpuExpertOutputParams& params, GpuStream stream) {
+  output_of_experts<F32>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -35,11 +35,19 @@ struct FewRows {
   static constexpr int kStageBytes = (15 + kChunkBytes + 4 + 15) / 16 * 16;
   static constexpr int kStages = kFewFetched / kRows;
 
-  const unsigned char* row[kRows];
+  const unsigned char* row[kRows];  // set by the caller
   int64_t row_bytes;
   int64_t first_chunk, chunk_step, chunks;  // `chunks` of them, `chunk_step` apart
   unsigned char* stages;                    // [kStages, kRows, kStageBytes]
 
+  // The share of warp `warp` of the block, of the `ways` that share its rows of `cols` weights.
+  __device__ __forceinline__ void set_share(int warp, int ways, int64_t cols) {
+    row_bytes = cols / F::kBlock * F::kBlockBytes;
+    first_chunk = warp % ways;
+    chunk_step = ways;
+    chunks = divide_up(divide_up(cols, F::kChunk) - first_chunk, ways);
+    stages = dynamic_shared<unsigned char>() + warp * (kFewFetched * kStageBytes);
+  }
   __device__ __forceinline__ const unsigned char* chunk_begin(int r, int64_t number) const {
     return row[r] + (first_chunk + number * chunk_step) * kChunkBytes;
   }
@@ -59,12 +67,6 @@ struct FewRows {
   __device__ __forceinline__ const unsigned char* fetched(int r, int64_t number) const {
     return stage(r, number) + (reinterpret_cast<uintptr_t>(chunk_begin(r, number)) & 15);
   }
-};
-
-struct FewParams {
-  GpuMatmulParams matmul;
-  int64_t row_bytes;
-  int32_t ways;  // warps that share a row
 };
 
 template <typename F, int kTokens, int kRows>
@@ -93,12 +95,46 @@ __device__ __forceinline__ void multiply_chunk(const GpuMatmulParams& p,
   }
 }
 
+// The dot products of a warp's share of its rows with rows of x, which `p` says how to read; each
+// lane has a part of each.
+template <typename F, int kTokens, int kRows>
+__device__ __forceinline__ void multiply_share(const GpuMatmulParams& p,
+                                               const FewRows<F, kRows>& rows,
+                                               const int64_t (&x_rows)[kTokens],
+                                               float (&sums)[kRows][kTokens]) {
+  for (int i = 0; i < rows.kStages; ++i) rows.fetch(i);
+  for (int64_t i = 0; i < rows.chunks; ++i) {
+    wait_copies<FewRows<F, kRows>::kStages - 1>();
+    __syncwarp();  // what the other lanes fetched is there
+    multiply_chunk<F, kTokens, kRows>(p, rows, i, x_rows, sums);
+    __syncwarp();  // and nobody reads it any more
+    rows.fetch(i + rows.kStages);
+  }
+}
+
+// The parts of all lanes together, where the block's warps put what they have.
+template <int kTokens, int kRows>
+__device__ __forceinline__ void add_lanes(const float (&sums)[kRows][kTokens],
+                                          float (&out)[kRows][kTokens]) {
+  for (int r = 0; r < kRows; ++r) {
+    for (int t = 0; t < kTokens; ++t) {
+      const float sum = warp_sum(sums[r][t]);
+      if (threadIdx.x % kWarpLanes == 0) out[r][t] = sum;
+    }
+  }
+}
+
+struct FewParams {
+  GpuMatmulParams matmul;
+  int64_t row_bytes;
+  int32_t ways;  // warps that share a row
+};
+
 template <typename F, int kTokens, int kRows>
 __global__ void __launch_bounds__(kBlockThreads) few_kernel(FewParams few) {
   __shared__ float partial[kFewWarps][kRows][kTokens];
   const GpuMatmulParams& p = few.matmul;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpLanes,
-            lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+  const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
   const int groups = kFewWarps / few.ways;  // of warps with the same rows
   const int64_t group_row = (static_cast<int64_t>(blockIdx.x) * groups + warp / few.ways) * kRows;
   const int64_t first_token = static_cast<int64_t>(blockIdx.y) * kTokens;
@@ -109,12 +145,8 @@ __global__ void __launch_bounds__(kBlockThreads) few_kernel(FewParams few) {
     rows.row[r] =
         p.w.data + (group_row + r < p.w.rows ? group_row + r : p.w.rows - 1) * few.row_bytes;
   }
-  rows.row_bytes = few.row_bytes;
-  rows.first_chunk = warp % few.ways;
-  rows.chunk_step = few.ways;
-  const int64_t chunks = divide_up(p.w.cols, F::kChunk);
-  rows.chunks = group_row < p.w.rows ? divide_up(chunks - rows.first_chunk, few.ways) : 0;
-  rows.stages = dynamic_shared<unsigned char>() + warp * (kFewFetched * rows.kStageBytes);
+  rows.set_share(warp, few.ways, p.w.cols);
+  if (group_row >= p.w.rows) rows.chunks = 0;
   int64_t x_rows[kTokens];
   for (int t = 0; t < kTokens; ++t) {
     const int64_t token = first_token + t < p.n ? first_token + t : p.n - 1;
@@ -122,21 +154,8 @@ __global__ void __launch_bounds__(kBlockThreads) few_kernel(FewParams few) {
   }
 
   float sums[kRows][kTokens] = {};
-  for (int i = 0; i < rows.kStages; ++i) rows.fetch(i);
-  for (int64_t i = 0; i < rows.chunks; ++i) {
-    wait_copies<FewRows<F, kRows>::kStages - 1>();
-    __syncwarp();  // what the other lanes fetched is there
-    multiply_chunk<F, kTokens, kRows>(p, rows, i, x_rows, sums);
-    __syncwarp();  // and nobody reads it any more
-    rows.fetch(i + rows.kStages);
-  }
-
-  for (int r = 0; r < kRows; ++r) {
-    for (int t = 0; t < kTokens; ++t) {
-      const float sum = warp_sum(sums[r][t]);
-      if (lane == 0) partial[warp][r][t] = sum;
-    }
-  }
+  multiply_share<F, kTokens, kRows>(p, rows, x_rows, sums);
+  add_lanes<kTokens, kRows>(sums, partial[warp]);
   __syncthreads();
   for (int i = threadIdx.x; i < groups * kRows * kTokens; i += kBlockThreads) {
     const int r = i % kRows, group = i / kRows % groups, t = i / kRows / groups;

@@ -1,3 +1,5 @@
+#include "gpu_kernels/matmul/embed.h"
+#include "gpu_kernels/matmul/experts.h"
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 
@@ -40,6 +42,18 @@ struct Mxfp4 : CodeFormat<32, false> {
 
 void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream) {
   multiply_few<Mxfp4>(params, stream);
+}
+
+void embed_mxfp4(const GpuEmbedParams& params, GpuStream stream) {
+  embed_rows<Mxfp4>(params, stream);
+}
+
+void hidden_mxfp4(const GpuExpertHiddenParams& params, GpuStream stream) {
+  hidden_of_experts<Mxfp4>(params, stream);
+}
+
+void output_mxfp4(const GpuExpertOutputParams& params, GpuStream stream) {
+  output_of_experts<Mxfp4>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

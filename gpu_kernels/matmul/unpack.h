@@ -5,7 +5,7 @@
 //   alignment in shared memory, which may
 //                         be read up to 4 bytes past the chunk
 // and the rest from one of the two bases here: what a piece is, what of the activations meets it,
-// and the product. Sums go in one order, whatever the number of tokens.
+// the product, and the weights as floats. Sums go in one order, whatever the number of tokens.
 #pragma once
 
 #include "gpu_kernels/common/numbers.h"
@@ -67,6 +67,12 @@ struct CodeFormat {
 
   // A row is whole pieces.
   static __device__ __forceinline__ void cut(Piece&, int64_t) {}
+
+  static __device__ __forceinline__ float weight(const Piece& piece, int i) {
+    const auto code = static_cast<int8_t>(piece.codes[i / 4] >> (i % 4 * 8));
+    const float value = static_cast<float>(code) * piece.scales[i / kGroup];
+    return kHasMinimums ? value - piece.minimums[kHasMinimums ? i / kGroup : 0] : value;
+  }
 };
 
 // Pieces of 8 weights as floats, times activations as floats.
@@ -109,6 +115,10 @@ struct FloatFormat {
     for (int i = 0; i < kPiece; ++i) {
       if (i >= count) piece.weights[i] = 0;
     }
+  }
+
+  static __device__ __forceinline__ float weight(const Piece& piece, int i) {
+    return piece.weights[i];
   }
 };
 
