@@ -86,6 +86,65 @@ struct GpuWeightedSumParams {
   float* out;  // [n, width]
 };
 
+// ---- attention ----
+
+// A row of a batch. The rows of a sequence stand together, by position.
+struct GpuRow {
+  int64_t position;
+  int32_t token;
+  int32_t sequence;  // which of the caches is its own
+};
+
+// The rows of one compressor, as in src/model/kv_cache.h.
+struct GpuCompressedCache {
+  void* rows;    // [.., width] of a KvType
+  float* carry;  // [carry slots, 2, lanes]: value and gate of position p in slot p mod carry slots
+};
+
+// One layer of one sequence. All memory is aligned to 16 bytes.
+struct GpuSequenceCache {
+  void* window;  // [window_slots, head_dim] of a KvType: position p in slot p mod window_slots
+  int64_t window_slots;
+  GpuCompressedCache entries;  // of head_dim values, in CSA and HCA layers
+  GpuCompressedCache index;    // of index_dim values, in CSA layers
+};
+
+// Rows to their places in the rings. No two rows of a batch may share a slot.
+struct GpuStoreWindowParams {
+  const float* kv;                 // [n, head_dim], normed and rotated
+  const GpuRow* rows;              // [n]
+  const GpuSequenceCache* caches;  // [sequences]
+  KvType kv_type;
+  int64_t n;
+  int32_t head_dim;
+};
+
+// out[h] = softmax([q[h] . row_i * scale, sink[h]]) without the sink . rows, the rows being the
+// window of the batch row's position and, behind it, compressed entries. Unless `prefill` is set,
+// a result depends neither on n nor on the other rows.
+struct GpuAttentionParams {
+  const float* q;                  // [n, heads, dim]
+  const GpuRow* rows;              // [n]
+  const GpuSequenceCache* caches;  // [sequences]
+  KvType kv_type;
+  int64_t n;
+  int32_t heads;
+  int32_t dim;  // at most kGpuHeadDimMax
+  int32_t window;
+  int32_t ratio;                  // tokens an entry covers, 0 where there are none
+  const int32_t* selected;        // [n, top_k] entries that a row sees, or null for all there are
+  const int32_t* selected_count;  // [n], where `selected` is given
+  int32_t top_k;
+  const float* sinks;  // [heads]
+  float scale;
+  bool prefill;    // many tokens: one block goes through all rows of a list, without scratch
+  float* scratch;  // attention_scratch_floats(n, heads, dim), aligned to 16 bytes; for one call at
+                   // a time; null with `prefill`
+  float* out;      // [n, heads, dim]
+};
+
+constexpr int32_t kGpuHeadDimMax = 512;
+
 struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
@@ -96,6 +155,10 @@ struct GpuKernels {
   void (*rope)(const GpuRopeParams& params, GpuStream stream);
   void (*swiglu)(const GpuSwigluParams& params, GpuStream stream);
   void (*weighted_sum)(const GpuWeightedSumParams& params, GpuStream stream);
+
+  void (*store_window)(const GpuStoreWindowParams& params, GpuStream stream);
+  int64_t (*attention_scratch_floats)(int64_t n, int32_t heads, int32_t dim);
+  void (*attention)(const GpuAttentionParams& params, GpuStream stream);
 };
 
 }  // namespace hearth

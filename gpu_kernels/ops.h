@@ -13,4 +13,8 @@ void rope(const GpuRopeParams& params, GpuStream stream);
 void swiglu(const GpuSwigluParams& params, GpuStream stream);
 void weighted_sum(const GpuWeightedSumParams& params, GpuStream stream);
 
+void store_window(const GpuStoreWindowParams& params, GpuStream stream);
+int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim);
+void attention(const GpuAttentionParams& params, GpuStream stream);
+
 }  // namespace hearth::HEARTH_GPU

@@ -16,6 +16,10 @@ const GpuKernels kKernels = {
     .rope = rope,
     .swiglu = swiglu,
     .weighted_sum = weighted_sum,
+
+    .store_window = store_window,
+    .attention_scratch_floats = attention_scratch_floats,
+    .attention = attention,
 };
 
 }  // namespace hearth::HEARTH_GPU
