@@ -109,6 +109,20 @@ struct GpuSequenceCache {
   GpuCompressedCache index;    // of index_dim values, in CSA layers
 };
 
+// Cosines and sines of positions times frequencies, multiplied in double precision as on the CPU.
+// A device's cosine of a double may differ in the last bit of the double; the float then differs
+// once in many millions.
+struct GpuRopeAnglesParams {
+  const GpuRow* rows;         // [n]
+  const double* frequencies;  // [pairs] radians a position
+  int64_t n;
+  int32_t pairs;
+  int32_t ratio;   // the angles of the row's position rounded down to a multiple of this: 1 for its
+                   // own, more for the entry that it is part of
+  float* cosines;  // [n, pairs]
+  float* sines;    // [n, pairs]
+};
+
 // Rows to their places in the rings. No two rows of a batch may share a slot.
 struct GpuStoreWindowParams {
   const float* kv;                 // [n, head_dim], normed and rotated
@@ -145,6 +159,29 @@ struct GpuAttentionParams {
 
 constexpr int32_t kGpuHeadDimMax = 512;
 
+// New entries of one compressor from its projected tokens, and the tokens that later entries need
+// into the carry. An entry is a softmax over the tokens of its window and, where windows overlap,
+// of the window before; then normed, rotated, stored. Each sequence continues where its cache ends.
+struct GpuAppendEntriesParams {
+  const float* inputs;             // [n, 2, lanes]: values, then gates; lanes = width, or 2 width
+                                   // where windows overlap
+  const GpuRow* rows;              // [n]
+  const GpuSequenceCache* caches;  // [sequences]
+  KvType kv_type;
+  bool of_index;  // the cache is `index`, not `entries`
+  int64_t n;
+  int64_t run_max;    // at least the most tokens of one sequence; 1 saves a launch
+  int32_t ratio;      // tokens a window has
+  int32_t width;      // values an entry has
+  bool overlapping;   // then the carry has 2 ratio slots, else ratio
+  const float* ape;   // [ratio, lanes]
+  const float* gain;  // [width]
+  float eps;
+  int32_t rope_dim;
+  const float* cosines;  // [n, rope_dim / 2] as rope_angles gives them for this ratio
+  const float* sines;    // [n, rope_dim / 2]
+};
+
 struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
@@ -156,9 +193,11 @@ struct GpuKernels {
   void (*swiglu)(const GpuSwigluParams& params, GpuStream stream);
   void (*weighted_sum)(const GpuWeightedSumParams& params, GpuStream stream);
 
+  void (*rope_angles)(const GpuRopeAnglesParams& params, GpuStream stream);
   void (*store_window)(const GpuStoreWindowParams& params, GpuStream stream);
   int64_t (*attention_scratch_floats)(int64_t n, int32_t heads, int32_t dim);
   void (*attention)(const GpuAttentionParams& params, GpuStream stream);
+  void (*append_entries)(const GpuAppendEntriesParams& params, GpuStream stream);
 };
 
 }  // namespace hearth

@@ -13,8 +13,10 @@ void rope(const GpuRopeParams& params, GpuStream stream);
 void swiglu(const GpuSwigluParams& params, GpuStream stream);
 void weighted_sum(const GpuWeightedSumParams& params, GpuStream stream);
 
+void rope_angles(const GpuRopeAnglesParams& params, GpuStream stream);
 void store_window(const GpuStoreWindowParams& params, GpuStream stream);
 int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim);
 void attention(const GpuAttentionParams& params, GpuStream stream);
+void append_entries(const GpuAppendEntriesParams& params, GpuStream stream);
 
 }  // namespace hearth::HEARTH_GPU

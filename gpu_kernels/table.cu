@@ -17,9 +17,11 @@ const GpuKernels kKernels = {
     .swiglu = swiglu,
     .weighted_sum = weighted_sum,
 
+    .rope_angles = rope_angles,
     .store_window = store_window,
     .attention_scratch_floats = attention_scratch_floats,
     .attention = attention,
+    .append_entries = append_entries,
 };
 
 }  // namespace hearth::HEARTH_GPU
