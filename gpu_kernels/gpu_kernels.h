@@ -182,6 +182,38 @@ struct GpuAppendEntriesParams {
   const float* sines;    // [n, rope_dim / 2]
 };
 
+// scores[i, e] = sum_h head_weights[i, h] * scale * relu(q[i, h] . key e), for the entries that
+// row i sees: e < (position + 1) / ratio. A score does not depend on n.
+struct GpuIndexScoresParams {
+  const float* q;                  // [n, heads, dim]
+  const float* head_weights;       // [n, heads]
+  const GpuRow* rows;              // [n]
+  const GpuSequenceCache* caches;  // [sequences]
+  KvType kv_type;
+  int64_t n;
+  int32_t heads;
+  int32_t dim;
+  float scale;
+  int32_t ratio;
+  int64_t entries_max;  // at least what the row that sees most sees
+  float* scores;        // [n, scores_stride], no more than what a row sees is written
+  int64_t scores_stride;
+};
+
+// The top_k entries of best score, or all where there are no more, in ascending order. Of equal
+// scores the lower entry wins. Scores that are NaN or minus infinity count as the lowest finite
+// one, as on the CPU.
+struct GpuSelectTopKParams {
+  const float* scores;  // [n, scores_stride]
+  int64_t scores_stride;
+  const GpuRow* rows;  // [n]
+  int64_t n;
+  int32_t ratio;
+  int32_t top_k;
+  int32_t* selected;  // [n, top_k], no more than the count of a row is written
+  int32_t* counts;    // [n]
+};
+
 struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
@@ -198,6 +230,8 @@ struct GpuKernels {
   int64_t (*attention_scratch_floats)(int64_t n, int32_t heads, int32_t dim);
   void (*attention)(const GpuAttentionParams& params, GpuStream stream);
   void (*append_entries)(const GpuAppendEntriesParams& params, GpuStream stream);
+  void (*index_scores)(const GpuIndexScoresParams& params, GpuStream stream);
+  void (*select_top_k)(const GpuSelectTopKParams& params, GpuStream stream);
 };
 
 }  // namespace hearth

@@ -18,5 +18,7 @@ void store_window(const GpuStoreWindowParams& params, GpuStream stream);
 int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim);
 void attention(const GpuAttentionParams& params, GpuStream stream);
 void append_entries(const GpuAppendEntriesParams& params, GpuStream stream);
+void index_scores(const GpuIndexScoresParams& params, GpuStream stream);
+void select_top_k(const GpuSelectTopKParams& params, GpuStream stream);
 
 }  // namespace hearth::HEARTH_GPU

@@ -22,6 +22,8 @@ const GpuKernels kKernels = {
     .attention_scratch_floats = attention_scratch_floats,
     .attention = attention,
     .append_entries = append_entries,
+    .index_scores = index_scores,
+    .select_top_k = select_top_k,
 };
 
 }  // namespace hearth::HEARTH_GPU

@@ -90,6 +90,7 @@ inline uint32_t __ballot_sync(uint32_t mask, int predicate, const Place& place =
   return static_cast<uint32_t>(
       warp_collective({Collective::Kind::kBallot, mask, own_lane(), value}, place));
 }
+inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 inline int __any_sync(uint32_t mask, int predicate, const Place& place = Place::current()) {
   return __ballot_sync(mask, predicate, place) != 0 ? 1 : 0;
 }
