@@ -224,7 +224,7 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, GpuStream strea
 }
 
 // The order in which threads run: 0 the lowest that can first, else a random one, to show where one
-// is missing that a kernel should have made sure of.
+// is missing that a kernel should have made sure of. Blocks run forwards or, by chance, backwards.
 void set_thread_order(uint64_t seed);
 
 }  // namespace hearth::emulated
