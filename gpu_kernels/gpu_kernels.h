@@ -257,6 +257,134 @@ struct GpuGatherParams {
   float* out;  // [n, width]
 };
 
+// ---- attention ----
+
+// A row of a batch. The rows of a sequence stand together, by position.
+struct GpuRow {
+  int64_t position;
+  int32_t token;
+  int32_t sequence;  // which of the caches is its own
+};
+
+// The rows of one compressor, as in src/model/kv_cache.h.
+struct GpuCompressedCache {
+  void* rows;    // [.., width] of a KvType
+  float* carry;  // [carry slots, 2, lanes]: value and gate of position p in slot p mod carry slots
+};
+
+// One layer of one sequence. All memory is aligned to 16 bytes.
+struct GpuSequenceCache {
+  void* window;  // [window_slots, head_dim] of a KvType: position p in slot p mod window_slots
+  int64_t window_slots;
+  GpuCompressedCache entries;  // of head_dim values, in CSA and HCA layers
+  GpuCompressedCache index;    // of index_dim values, in CSA layers
+};
+
+// Cosines and sines of positions times frequencies, multiplied in double precision as on the CPU.
+// A device's cosine of a double may differ in the last bit of the double; the float then differs
+// once in many millions.
+struct GpuRopeAnglesParams {
+  const GpuRow* rows;         // [n]
+  const double* frequencies;  // [pairs] radians a position
+  int64_t n;
+  int32_t pairs;
+  int32_t ratio;   // the angles of the row's position rounded down to a multiple of this: 1 for its
+                   // own, more for the entry that it is part of
+  float* cosines;  // [n, pairs]
+  float* sines;    // [n, pairs]
+};
+
+// Rows to their places in the rings. No two rows of a batch may share a slot.
+struct GpuStoreWindowParams {
+  const float* kv;                 // [n, head_dim], normed and rotated
+  const GpuRow* rows;              // [n]
+  const GpuSequenceCache* caches;  // [sequences]
+  KvType kv_type;
+  int64_t n;
+  int32_t head_dim;
+};
+
+// out[h] = softmax([q[h] . row_i * scale, sink[h]]) without the sink . rows, the rows being the
+// window of the batch row's position and, behind it, compressed entries. Unless `prefill` is set,
+// a result depends neither on n nor on the other rows.
+struct GpuAttentionParams {
+  const float* q;                  // [n, heads, dim]
+  const GpuRow* rows;              // [n]
+  const GpuSequenceCache* caches;  // [sequences]
+  KvType kv_type;
+  int64_t n;
+  int32_t heads;
+  int32_t dim;  // at most kGpuHeadDimMax
+  int32_t window;
+  int32_t ratio;                  // tokens an entry covers, 0 where there are none
+  const int32_t* selected;        // [n, top_k] entries that a row sees, or null for all there are
+  const int32_t* selected_count;  // [n], where `selected` is given
+  int32_t top_k;
+  const float* sinks;  // [heads]
+  float scale;
+  bool prefill;    // many tokens: one block goes through all rows of a list, without scratch
+  float* scratch;  // attention_scratch_floats(n, heads, dim), aligned to 16 bytes; for one call at
+                   // a time; null with `prefill`
+  float* out;      // [n, heads, dim]
+};
+
+constexpr int32_t kGpuHeadDimMax = 512;
+
+// New entries of one compressor from its projected tokens, and the tokens that later entries need
+// into the carry. An entry is a softmax over the tokens of its window and, where windows overlap,
+// of the window before; then normed, rotated, stored. Each sequence continues where its cache ends.
+struct GpuAppendEntriesParams {
+  const float* inputs;             // [n, 2, lanes]: values, then gates; lanes = width, or 2 width
+                                   // where windows overlap
+  const GpuRow* rows;              // [n]
+  const GpuSequenceCache* caches;  // [sequences]
+  KvType kv_type;
+  bool of_index;  // the cache is `index`, not `entries`
+  int64_t n;
+  int64_t run_max;    // at least the most tokens of one sequence; 1 saves a launch
+  int32_t ratio;      // tokens a window has
+  int32_t width;      // values an entry has
+  bool overlapping;   // then the carry has 2 ratio slots, else ratio
+  const float* ape;   // [ratio, lanes]
+  const float* gain;  // [width]
+  float eps;
+  int32_t rope_dim;
+  const float* cosines;  // [n, rope_dim / 2] as rope_angles gives them for this ratio
+  const float* sines;    // [n, rope_dim / 2]
+};
+
+// scores[i, e] = sum_h head_weights[i, h] * scale * relu(q[i, h] . key e), for the entries that
+// row i sees: e < (position + 1) / ratio. A score does not depend on n.
+struct GpuIndexScoresParams {
+  const float* q;                  // [n, heads, dim]
+  const float* head_weights;       // [n, heads]
+  const GpuRow* rows;              // [n]
+  const GpuSequenceCache* caches;  // [sequences]
+  KvType kv_type;
+  int64_t n;
+  int32_t heads;
+  int32_t dim;
+  float scale;
+  int32_t ratio;
+  int64_t entries_max;  // at least what the row that sees most sees
+  float* scores;        // [n, scores_stride], no more than what a row sees is written
+  int64_t scores_stride;
+};
+
+// The top_k entries of best score, or all where there are no more, in ascending order. Of equal
+// scores the lower entry wins. Scores that are NaN or minus infinity count as the lowest finite
+// one, as on the CPU.
+struct GpuSelectTopKParams {
+  const float* scores;  // [n, scores_stride]
+  int64_t scores_stride;
+  const GpuRow* rows;  // [n]
+  int64_t n;
+  int32_t ratio;
+  int32_t top_k;
+  int32_t* selected;  // [n, top_k], no more than the count of a row is written
+  int32_t* counts;    // [n]
+};
+
 struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
@@ -280,6 +408,15 @@ struct GpuKernels {
   void (*argmax)(const GpuArgmaxParams& params, GpuStream stream);
   void (*add)(const GpuAddParams& params, GpuStream stream);
   void (*gather)(const GpuGatherParams& params, GpuStream stream);
+
+  // Attention.
+  void (*rope_angles)(const GpuRopeAnglesParams& params, GpuStream stream);
+  void (*store_window)(const GpuStoreWindowParams& params, GpuStream stream);
+  int64_t (*attention_scratch_floats)(int64_t n, int32_t heads, int32_t dim);
+  void (*attention)(const GpuAttentionParams& params, GpuStream stream);
+  void (*append_entries)(const GpuAppendEntriesParams& params, GpuStream stream);
+  void (*index_scores)(const GpuIndexScoresParams& params, GpuStream stream);
+  void (*select_top_k)(const GpuSelectTopKParams& params, GpuStream stream);
 };
 
 }  // namespace hearth

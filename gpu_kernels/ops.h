@@ -25,4 +25,12 @@ void argmax(const GpuArgmaxParams& params, GpuStream stream);
 void add(const GpuAddParams& params, GpuStream stream);
 void gather(const GpuGatherParams& params, GpuStream stream);
 
+void rope_angles(const GpuRopeAnglesParams& params, GpuStream stream);
+void store_window(const GpuStoreWindowParams& params, GpuStream stream);
+int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim);
+void attention(const GpuAttentionParams& params, GpuStream stream);
+void append_entries(const GpuAppendEntriesParams& params, GpuStream stream);
+void index_scores(const GpuIndexScoresParams& params, GpuStream stream);
+void select_top_k(const GpuSelectTopKParams& params, GpuStream stream);
+
 }  // namespace hearth::HEARTH_GPU

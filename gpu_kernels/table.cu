@@ -28,6 +28,14 @@ const GpuKernels kKernels = {
     .argmax = argmax,
     .add = add,
     .gather = gather,
+
+    .rope_angles = rope_angles,
+    .store_window = store_window,
+    .attention_scratch_floats = attention_scratch_floats,
+    .attention = attention,
+    .append_entries = append_entries,
+    .index_scores = index_scores,
+    .select_top_k = select_top_k,
 };
 
 }  // namespace hearth::HEARTH_GPU
