@@ -1,5 +1,7 @@
 #include "offload/machine/assumed_rates.h"
 
+#include "base/tensor_type.h"
+
 namespace hearth {
 namespace {
 
@@ -13,11 +15,17 @@ constexpr double kReadGbS = 60, kCopyGbS = 45, kDiskGbS = 5;
 void assume_rates(Machine& machine, const std::string& isa) {
   const auto cores = static_cast<double>(machine.cpu.cores);
   FormatRates format{"Q8_0", 0.88 * kReadGbS, {}};
+  const TypeInfo& type = *find_type_by_name(format.format.c_str());
+  const double reading =
+      static_cast<double>(type.block_bytes) / type.block_size / format.stream_gb_s;
   for (const MatmulRate& rate : kCoreRates) {
-    format.matmul.push_back({rate.tokens, rate.gflop_s * cores});
+    const double flops = 2.0 * rate.tokens, computing = flops / (rate.gflop_s * cores);
+    format.matmul.push_back(
+        {rate.tokens, flops / (rate.tokens > kStreamedTokens ? computing + reading : computing)});
   }
   machine.cpu.loop_us = 5;
-  machine.cpu.isas = {{isa, kCorePeak * cores, kCoreAttention * cores, {format}}};
+  machine.cpu.isas = {
+      {isa, kCorePeak * cores, kCoreAttention * cores, kCoreAttention * cores, {format}}};
   machine.read_gb_s = kReadGbS;
   for (MemoryNode& node : machine.nodes) node.read_gb_s = kReadGbS, node.copy_gb_s = kCopyGbS;
   machine.disks = {{"the model's disk", 0, {{int64_t{1} << 20, 32, kDiskGbS, 1000}}, 0}};

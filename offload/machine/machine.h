@@ -14,22 +14,27 @@ namespace hearth {
 // How fast weights of one format are multiplied, by the number of tokens they are multiplied with.
 struct MatmulRate {
   int32_t tokens;
-  double gflop_s;  // all cores together, weights in their caches
+  double gflop_s;  // all cores together
   bool operator==(const MatmulRate&) const = default;
 };
 
+constexpr int32_t kStreamedTokens = 4;
+
 struct FormatRates {
-  std::string format;              // as in GGUF tools: "MXFP4"
-  double stream_gb_s = 0;          // one token, all cores, weights out of memory
-  std::vector<MatmulRate> matmul;  // by ascending tokens, the first 1
+  std::string format;      // as in GGUF tools: "MXFP4"
+  double stream_gb_s = 0;  // one token, all cores, weights out of memory
+  // By ascending tokens, the first 1. Up to kStreamedTokens with weights in the caches, since
+  // kernels then compute while they read; for more with weights out of memory, as in prompts.
+  std::vector<MatmulRate> matmul;
   bool operator==(const FormatRates&) const = default;
 };
 
 // What the cores do with one table of kernels.
 struct IsaRates {
-  std::string name;              // as --isa names it
-  double matmul_gflop_s = 0;     // the multiply units, all cores, working in registers
-  double attention_gflop_s = 0;  // attention over cached rows, all cores
+  std::string name;                     // as --isa names it
+  double matmul_gflop_s = 0;            // the multiply units, all cores, working in registers
+  double attention_gflop_s = 0;         // attention over cached rows, all cores, as in decode
+  double prompt_attention_gflop_s = 0;  // the same as in prompts
   std::vector<FormatRates> formats;
   bool operator==(const IsaRates&) const = default;
 };

@@ -29,6 +29,7 @@ void fields(Archive& a, IsaRates& isa) {
   a.text("name", isa.name);
   a.rate("matmul_gflop_s", isa.matmul_gflop_s);
   a.rate("attention_gflop_s", isa.attention_gflop_s);
+  a.rate("prompt_attention_gflop_s", isa.prompt_attention_gflop_s);
   a.list("formats", isa.formats, 0);
 }
 

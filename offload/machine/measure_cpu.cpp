@@ -20,11 +20,11 @@ constexpr TensorType kFormats[] = {TensorType::kMXFP4,  TensorType::kQ8_0,    Te
 constexpr int64_t kColumns = 4096;  // the width of Flash
 constexpr int32_t kTokens[] = {1, 4, 8, 16, 64, 256};
 constexpr int32_t kTokensMax = 256;
-constexpr int32_t kPromptTokensMin = 64;   // so many together come from prompts, fewer from decode
 constexpr int64_t kRowTile = 16;           // rows that kernels take at a time, or a multiple
+constexpr int64_t kPromptRowTile = 64;     // of a piece, where tokens are many
 constexpr int64_t kCachedBytes = 2 << 20;  // weights of a thread that stay in its caches
-constexpr int64_t kCachedRowsMax = 1024;   // results of 256 tokens for more would crowd the caches
-constexpr double kPassSeconds = 2e-3;      // long beside the start of a loop
+constexpr int64_t kCachedRowsMax = 1024;
+constexpr double kPassSeconds = 2e-3;  // long beside the start of a loop
 // What a loop of a model reads, a matrix or a token's experts: its start and its end, when some
 // threads wait for the last, belong to the rate.
 constexpr int64_t kStreamPassBytes = 24 << 20;
@@ -65,12 +65,13 @@ struct RowRange {
 
 // One node's rows as decode cuts them: long pieces first, short ones last, so that threads end
 // together.
-void cut_rows(int64_t rows, int64_t bytes_of_row, int threads, std::vector<RowRange>& pieces) {
+void cut_rows(int64_t rows, int64_t bytes_of_row, int threads, int64_t row_tile,
+              std::vector<RowRange>& pieces) {
   constexpr int64_t kPartsOfRest = 3, kPieceBytesMin = 32 << 10;
   for (int64_t at = 0; at < rows;) {
     const int64_t part = (rows - at) / (kPartsOfRest * threads);
-    const int64_t wanted = std::max(part, kPieceBytesMin / bytes_of_row) / kRowTile * kRowTile;
-    const int64_t taken = std::min(std::max(wanted, kRowTile), rows - at);
+    const int64_t wanted = std::max(part, kPieceBytesMin / bytes_of_row) / row_tile * row_tile;
+    const int64_t taken = std::min(std::max(wanted, row_tile), rows - at);
     pieces.push_back({at, at + taken});
     at += taken;
   }
@@ -92,7 +93,9 @@ class FormatProbe {
     rates.format = type_info(type).name;
     rates.stream_gb_s = stream_gb_s(type, times.stream);
     for (const int32_t tokens : kTokens) {
-      rates.matmul.push_back({tokens, matmul_gflop_s(type, tokens, times.matmul)});
+      const double gflop_s = tokens <= kStreamedTokens ? cached_gflop_s(type, tokens, times.matmul)
+                                                       : prompt_gflop_s(type, tokens, times.matmul);
+      rates.matmul.push_back({tokens, gflop_s});
     }
     return rates;
   }
@@ -109,45 +112,53 @@ class FormatProbe {
                      .y_stride = y_stride,
                      .row_begin = rows.begin,
                      .row_end = rows.end,
-                     .prefill = tokens >= kPromptTokensMin});
+                     .prefill = tokens > kStreamedTokens});
+  }
+
+  double stream_gb_s(TensorType type, double seconds) {
+    const auto bytes_of_row = static_cast<double>(row_bytes(type, kColumns));
+    return 1e-9 * bytes_of_row * rows_a_second(type, 1, seconds);
+  }
+
+  double prompt_gflop_s(TensorType type, int32_t tokens, double seconds) {
+    return 1e-9 * 2 * kColumns * tokens * rows_a_second(type, tokens, seconds);
   }
 
   // Passes over parts of the memory, one after the other, so that caches hold nothing of the next.
-  double stream_gb_s(TensorType type, double seconds) {
+  double rows_a_second(TensorType type, int32_t tokens, double seconds) {
     const int64_t row = row_bytes(type, kColumns);
     const int64_t node_rows = std::ssize(memory_.of_node(0)) / row / kRowTile * kRowTile;
-    std::vector<float> y(static_cast<size_t>(node_rows * memory_.nodes()));
-    int64_t first = 0;
-    const auto pass = [&](int64_t rows) {
-      if (first + rows > node_rows) first = 0;
-      multiply_part(type, {first, first + rows}, node_rows, y.data());
-      first += rows;
-      return static_cast<double>(rows * row * memory_.nodes());
-    };
     const int64_t rows = std::clamp<int64_t>(
         kStreamPassBytes / (row * memory_.nodes()) / kRowTile * kRowTile, kRowTile, node_rows);
-    return 1e-9 * median_rate(seconds, [&] { return pass(rows); });
+    Buffer y(static_cast<size_t>(rows * memory_.nodes() * tokens) * sizeof(float));
+    int64_t first = 0;
+    return median_rate(seconds, [&] {
+      if (first + rows > node_rows) first = 0;
+      multiply_part(type, tokens, {first, first + rows}, y.as<float>());
+      first += rows;
+      return static_cast<double>(rows * memory_.nodes());
+    });
   }
 
   // The same range of rows of every node's share, in one loop; each node's threads begin with their
-  // own.
-  void multiply_part(TensorType type, RowRange range, int64_t node_rows, float* y) {
+  // own. y [tokens, nodes * rows].
+  void multiply_part(TensorType type, int32_t tokens, RowRange range, float* y) {
     const int nodes = memory_.nodes();
+    const int64_t rows = range.end - range.begin, row = row_bytes(type, kColumns);
     pieces_.clear();
-    cut_rows(range.end - range.begin, row_bytes(type, kColumns), workers_.threads() / nodes,
-             pieces_);
+    cut_rows(rows, row, workers_.threads() / nodes,
+             tokens > kStreamedTokens ? kPromptRowTile : kRowTile, pieces_);
     const int64_t per_node = std::ssize(pieces_);
     workers_.for_range(per_node * nodes, 1, [&](int64_t i, int64_t, int) {
       const int64_t node = i / per_node;
-      const RowRange piece = pieces_[static_cast<size_t>(i % per_node)];
-      const Matrix w{type, node_rows, kColumns, memory_.of_node(static_cast<int>(node)).data()};
-      multiply(w, {range.begin + piece.begin, range.begin + piece.end}, 1, y + node * node_rows,
-               node_rows);
+      const unsigned char* weights = memory_.of_node(static_cast<int>(node)).data();
+      multiply({type, rows, kColumns, weights + range.begin * row},
+               pieces_[static_cast<size_t>(i % per_node)], tokens, y + node * rows, nodes * rows);
     });
   }
 
   // Every thread again and again the same weights, its own.
-  double matmul_gflop_s(TensorType type, int32_t tokens, double seconds) {
+  double cached_gflop_s(TensorType type, int32_t tokens, double seconds) {
     const int64_t row = row_bytes(type, kColumns);
     const int64_t threads_a_node = (workers_.threads() + memory_.nodes() - 1) / memory_.nodes();
     const int64_t share = std::min(kCachedBytes, std::ssize(memory_.of_node(0)) / threads_a_node);
@@ -197,9 +208,9 @@ double registers_gflop_s(const Kernels& kernels, const Workers& workers, double 
   return 1e-9 * best_rate(seconds, [&] { return pass(std::max(rounds, kFirstRounds)); });
 }
 
-// A query of Flash over its window and the rows its indexer selects; every thread one of its own,
-// as in prompts.
-double attention_gflop_s(const Kernels& kernels, const Workers& workers, double seconds) {
+// A query of Flash over its window and the rows its indexer selects; every thread one of its own.
+double attention_gflop_s(const Kernels& kernels, const Workers& workers, bool prompt,
+                         double seconds) {
   constexpr int32_t kHeads = 64, kDim = 512, kRows = 128 + 512;
   std::vector<uint16_t> rows(kRows * kDim);  // bfloat16 from 0.25 to 0.5, of either sign
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -222,7 +233,8 @@ double attention_gflop_s(const Kernels& kernels, const Workers& workers, double 
                                 .sinks = sinks.data(),
                                 .scale = 1 / std::sqrt(static_cast<float>(kDim)),
                                 .scores = scores.data() + thread * kHeads * kRows,
-                                .out = outputs.data() + thread * kHeads * kDim});
+                                .out = outputs.data() + thread * kHeads * kDim,
+                                .prefill = prompt});
            });
            return 4.0 * kHeads * kRows * kDim * static_cast<double>(threads);
          });
@@ -238,7 +250,8 @@ IsaRates measure_isa(const Kernels& kernels, const Workers& workers, const Probe
   IsaRates rates;
   rates.name = kernels.name;
   rates.matmul_gflop_s = registers_gflop_s(kernels, workers, times.registers);
-  rates.attention_gflop_s = attention_gflop_s(kernels, workers, times.attention);
+  rates.attention_gflop_s = attention_gflop_s(kernels, workers, false, times.attention);
+  rates.prompt_attention_gflop_s = attention_gflop_s(kernels, workers, true, times.attention);
   FormatProbe probe(kernels, workers, memory);
   for (const TensorType type : formats) {
     if (on_format) on_format();

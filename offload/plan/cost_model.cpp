@@ -169,7 +169,7 @@ void CostModel::add_attention(const Layers& layers, const Placement& placement,
       4 * rows * model_.heads * model_.head_dim + 2 * keys * model_.index_heads * model_.index_dim;
   const auto value_bytes = static_cast<double>(model_.kv_value_bytes);
   if (!layers.on_gpu) {
-    cost.add(Resource::kCores, layers.count * cpu_.attend(flops));
+    cost.add(Resource::kCores, layers.count * cpu_.attend(flops, tokens.neighbours));
     return;
   }
   // Neighbours see much the same rows, so a prompt reads them once per chunk.

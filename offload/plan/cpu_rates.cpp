@@ -9,10 +9,6 @@
 namespace hearth {
 namespace {
 
-// Up to so many tokens the kernels compute while they read; for more they unpack a tile of rows
-// first.
-constexpr double kStreamedTokens = 4;
-
 const IsaRates& choose_isa(const Machine& machine, const std::string& name) {
   for (const IsaRates& isa : machine.cpu.isas) {
     if ((name.empty() || isa.name == name) && !isa.formats.empty()) return isa;
@@ -22,11 +18,14 @@ const IsaRates& choose_isa(const Machine& machine, const std::string& name) {
               machine.name, "Measure the machine with hearth profile");
 }
 
-// Seconds of one weight with `tokens` tokens on all cores, linear between the measured counts, and
-// in proportion to the tokens past the last.
-double seconds_a_weight(const std::vector<MatmulRate>& rates, double tokens) {
-  auto seconds = [](const MatmulRate& rate) {
-    return matmul_flops(1, rate.tokens) / (rate.gflop_s * 1e9);
+// Seconds of one weight, which takes `reading` to be read, with `tokens` tokens on this share of
+// the cores: linear between the measured counts, and in proportion to the tokens past the last.
+double seconds_a_weight(const std::vector<MatmulRate>& rates, double tokens, double reading,
+                        double share) {
+  const auto seconds = [&](const MatmulRate& rate) {
+    const double measured = matmul_flops(1, rate.tokens) / (rate.gflop_s * 1e9);
+    if (rate.tokens <= kStreamedTokens) return std::max(measured / share, reading);
+    return reading + std::max(measured - reading, 0.0) / share;
   };
   const MatmulRate& first = rates.front();
   const MatmulRate& last = rates.back();
@@ -35,8 +34,8 @@ double seconds_a_weight(const std::vector<MatmulRate>& rates, double tokens) {
   const auto after =
       std::ranges::find_if(rates, [&](const MatmulRate& rate) { return rate.tokens >= tokens; });
   const MatmulRate& a = *(after - 1);
-  const double share = (tokens - a.tokens) / (after->tokens - a.tokens);
-  return seconds(a) + (seconds(*after) - seconds(a)) * share;
+  const double way = (tokens - a.tokens) / (after->tokens - a.tokens);
+  return seconds(a) + (seconds(*after) - seconds(a)) * way;
 }
 
 }  // namespace
@@ -59,21 +58,21 @@ BoundSeconds CpuRates::multiply(const std::vector<MatrixUse>& uses, double token
   BoundSeconds seconds;
   for (const MatrixUse& use : uses) {
     const FormatRates& rates = rates_of(use.type);
-    const double arithmetic =
-        static_cast<double>(use.weights) * seconds_a_weight(rates.matmul, tokens) / share_;
+    const auto weights = static_cast<double>(use.weights);
     const double reading = static_cast<double>(use.bytes) / (rates.stream_gb_s * 1e9);
-    if (tokens > kStreamedTokens) {
-      seconds.memory += reading;
-      seconds.arithmetic += arithmetic;
-    } else {
-      (reading > arithmetic ? seconds.memory : seconds.arithmetic) += std::max(reading, arithmetic);
-    }
+    const double total =
+        weights * seconds_a_weight(rates.matmul, tokens, reading / weights, share_);
+    const bool is_streamed = tokens <= kStreamedTokens;
+    const double beyond = total - reading;
+    seconds.memory += is_streamed && beyond > 0 ? 0 : reading;
+    seconds.arithmetic += is_streamed && beyond > 0 ? total : beyond;
   }
   return seconds;
 }
 
-double CpuRates::attend(double flops) const {
-  return flops / (isa_.attention_gflop_s * 1e9 * share_);
+double CpuRates::attend(double flops, bool prompt) const {
+  const double gflop_s = prompt ? isa_.prompt_attention_gflop_s : isa_.attention_gflop_s;
+  return flops / (gflop_s * 1e9 * share_);
 }
 
 double CpuRates::pass(double bytes) const {

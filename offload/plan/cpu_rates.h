@@ -28,9 +28,9 @@ class CpuRates {
   int32_t threads() const { return threads_; }
 
   // Seconds to multiply these matrices with `tokens` tokens: they are read from memory once. With
-  // few tokens the slower of reading and arithmetic counts, with more the sum of both.
+  // few tokens the slower of reading and arithmetic counts; with more the rates are of both.
   BoundSeconds multiply(const std::vector<MatrixUse>& uses, double tokens) const;
-  double attend(double flops) const;
+  double attend(double flops, bool prompt) const;
   // Values that pass through the cores between products: read and written.
   double pass(double bytes) const;
   double loops(double count) const { return count * machine_.cpu.loop_us * 1e-6; }

@@ -55,8 +55,9 @@ void add_formats(const IsaRates& isa, Out out) {
 
 void add_isas(const Cpu& cpu, Out out) {
   for (const IsaRates& isa : cpu.isas) {
-    fmt::format_to(out, "\n{}: {:.0f} GFLOP/s in registers, {:.0f} GFLOP/s in attention\n",
-                   isa.name, isa.matmul_gflop_s, isa.attention_gflop_s);
+    fmt::format_to(
+        out, "\n{}: {:.0f} GFLOP/s in registers, {:.0f} GFLOP/s in attention, {:.0f} in prompts\n",
+        isa.name, isa.matmul_gflop_s, isa.attention_gflop_s, isa.prompt_attention_gflop_s);
     add_formats(isa, out);
   }
 }

@@ -77,6 +77,7 @@ TEST_CASE("every table and format gets its rates, by ascending tokens") {
     CHECK(rates.name == kernels->name);
     CHECK(rates.matmul_gflop_s > 0);
     CHECK(rates.attention_gflop_s > 0);
+    CHECK(rates.prompt_attention_gflop_s > 0);
     REQUIRE(std::ssize(rates.formats) == calls);
     CHECK(calls == (is_best ? std::ssize(measured_formats()) : std::ssize(some)));
     for (const FormatRates& format : rates.formats) {

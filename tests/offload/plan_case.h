@@ -22,6 +22,7 @@ inline Machine small_machine() {
   machine.cpu.isas = {{"avx512",
                        1000,
                        200,
+                       200,
                        {rates_of("MXFP4", 80, 400), rates_of("Q8_0", 85, 300),
                         rates_of("F16", 88, 200), rates_of("F32", 90, 100)}}};
   machine.read_gb_s = 90;
