@@ -305,6 +305,23 @@ TEST_CASE("device: a row that decodes does not depend on its neighbours, which d
   CHECK(second.position == 4);
 }
 
+// Lists of rows long enough to be cut into parts, which only a step of prompts alone leaves whole.
+TEST_CASE("device: a prompt beside a token that decodes is computed as if it decoded") {
+  const Model model = only_layer(demo(), 0);
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 30);
+  Runner runner(model, 30, 8, small_limits(5));
+  DeviceCache first = runner.new_cache(KvType::kF32, 30);
+  DeviceCache second = runner.new_cache(KvType::kF32, 30);
+  const Floats expected = runner.run(first, tokens, 1);
+  first.position = 26;
+  const DeviceSegment segments[] = {{&second, std::span(tokens).first(1)},
+                                    {&first, std::span(tokens).last(4)}};
+  const auto logits = runner.forward.run(segments, LogitRows::kAll);
+  const int64_t vocab = runner.config.vocab;
+  CHECK(std::ranges::equal(logits.first(vocab), std::span(expected).first(vocab)));
+  CHECK(std::ranges::equal(logits.last(4 * vocab), std::span(expected).last(4 * vocab)));
+}
+
 TEST_CASE("device: a run can be stopped between layers, and steps without logits follow closely") {
   const auto tokens = first_tokens("nano/nano.tokens.txt", 4);
   Runner runner(nano(), 4, 6);
