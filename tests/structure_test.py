@@ -20,7 +20,7 @@ USES = {
     "src/cli": ["src/server", "src/engine"],
     "src/server": ["src/engine"],
     "src/engine": ["src/model", "src/text"],
-    "src/model": ["offload", "cpu_kernels", "gpu_kernels"],
+    "src/model": ["offload", "cpu_kernels", "gpu_kernels", "src/device"],
     "src/text": ["src/format"],
     "offload": ["src/device", "src/format", "cpu_kernels", "gpu_kernels"],
     "src/device": ["src/base", "gpu_kernels"],
@@ -37,6 +37,8 @@ ONLY_PART = {
     # Which kernels there are and where they run is the device's business: the others have it from there.
     ("offload", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h",),
     ("src/model", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h",),
+    # Any device will do: which one it is, the engine says.
+    ("src/model", "src/device"): ("src/device/device.h",),
     ("src/device", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h", "gpu_kernels/registry.h",
                                   "gpu_kernels/emulation/stream.h"),
     # The engine loads; what happens to the bytes then is the model's and the store's business.

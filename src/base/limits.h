@@ -12,9 +12,10 @@ struct Limits {
   int32_t index_group_tokens = 16;  // tokens whose index scores are held at once
   int32_t index_block_keys = 512;   // index keys a worker scores at a time
   int32_t experts_read_ahead = 12;  // experts on their way from a disk at once
+  int64_t device_index_scores = int64_t{16} << 20;  // index scores a GPU holds at once
 };
 
 // The least that still works: every loop over a limit takes its border case.
-constexpr Limits kTinyLimits{1, 1, 1, 1, 1};
+constexpr Limits kTinyLimits{1, 1, 1, 1, 1, 1};
 
 }  // namespace hearth

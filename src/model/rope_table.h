@@ -15,6 +15,7 @@ class RopeTable {
   // Cosines and sines [rope_dim / 2] of a position.
   void angles(int64_t position, float* cosines, float* sines) const;
   int32_t pairs() const { return static_cast<int32_t>(frequencies_.size()); }
+  const std::vector<double>& frequencies() const { return frequencies_; }  // radians a position
 
  private:
   std::vector<double> frequencies_;  // radians a position, one per pair

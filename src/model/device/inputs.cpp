@@ -1,0 +1,104 @@
+#include "model/device/inputs.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "model/device/slab.h"
+
+namespace hearth {
+namespace {
+
+// The same places on the host and on the device.
+struct Places {
+  Places(Slab& slab, int64_t n, int64_t wanted, int64_t caches_in_all)
+      : rows(slab.take<GpuRow>(n)),
+        tokens(slab.take<int32_t>(n)),
+        wanted_rows(slab.take<int32_t>(wanted)),
+        caches(slab.take<GpuSequenceCache>(caches_in_all)) {}
+  GpuRow* rows;
+  int32_t* tokens;
+  int32_t* wanted_rows;
+  GpuSequenceCache* caches;
+};
+
+DeviceBatch measure(std::span<const DeviceSegment> segments, LogitRows wanted) {
+  DeviceBatch batch;
+  batch.sequences = std::ssize(segments);
+  // A row that decodes must not depend on its neighbours, so one of them binds the whole step.
+  batch.prefill = true;
+  for (const DeviceSegment& segment : segments) {
+    const int64_t tokens = std::ssize(segment.tokens);
+    HEARTH_CHECK(tokens > 0);
+    batch.n += tokens;
+    batch.run_max = std::max(batch.run_max, tokens);
+    batch.prefill = batch.prefill && tokens > 1;
+  }
+  if (wanted == LogitRows::kLast) batch.wanted = batch.sequences;
+  if (wanted == LogitRows::kAll) batch.wanted = batch.n;
+  return batch;
+}
+
+void write_rows(std::span<const DeviceSegment> segments, LogitRows wanted, const Places& host) {
+  int32_t row = 0, listed = 0;
+  for (size_t s = 0; s < segments.size(); ++s) {
+    const std::span<const int32_t> tokens = segments[s].tokens;
+    for (size_t i = 0; i < tokens.size(); ++i, ++row) {
+      host.rows[row] = {segments[s].cache->position + static_cast<int64_t>(i), tokens[i],
+                        static_cast<int32_t>(s)};
+      host.tokens[row] = tokens[i];
+      const bool is_last = i + 1 == tokens.size();
+      if (wanted == LogitRows::kAll || (wanted == LogitRows::kLast && is_last)) {
+        host.wanted_rows[listed++] = row;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+StepInputs::StepInputs(Device& device, const ModelConfig& config, const Limits& limits)
+    : device_(device),
+      layers_(config.layers),
+      staging_(device.allocate_pinned(static_cast<size_t>(step_input_bytes(config, limits)))),
+      memory_(allocate_for(device, "a step's rows", step_input_bytes(config, limits))),
+      copied_(device.create_event()) {}
+
+int64_t step_input_bytes(const ModelConfig& config, const Limits& limits) {
+  const int64_t n = limits.chunk_tokens;
+  Slab counting;
+  Places(counting, n, n, n * config.layers);
+  return counting.bytes();
+}
+
+const DeviceBatch& StepInputs::upload(std::span<const DeviceSegment> segments, LogitRows wanted,
+                                      const Stream& stream) {
+  batch_ = measure(segments, wanted);
+  Slab host_slab(staging_.data()), device_slab(memory_.data());
+  const int64_t caches_in_all = layers_ * batch_.sequences;
+  const Places host(host_slab, batch_.n, batch_.wanted, caches_in_all);
+  const Places device(device_slab, batch_.n, batch_.wanted, caches_in_all);
+  HEARTH_CHECK(host_slab.bytes() <= static_cast<int64_t>(staging_.bytes()));
+
+  device_.synchronize(copied_);  // the step before may still be reading
+  write_rows(segments, wanted, host);
+  batch_.kv_type = segments.front().cache->type();
+  for (int64_t s = 0; s < batch_.sequences; ++s) {
+    const DeviceCache& cache = *segments[s].cache;
+    HEARTH_CHECK(cache.type() == batch_.kv_type);
+    for (int32_t layer = 0; layer < layers_; ++layer) {
+      host.caches[layer * batch_.sequences + s] = cache.layer(layer);
+    }
+  }
+  device_.copy_to_device(memory_.data(), staging_.data(), static_cast<size_t>(host_slab.bytes()),
+                         stream);
+  device_.record(copied_, stream);
+
+  batch_.rows = device.rows;
+  batch_.tokens = device.tokens;
+  batch_.wanted_rows = device.wanted_rows;
+  batch_.caches = device.caches;
+  batch_.host_rows = {host.rows, static_cast<size_t>(batch_.n)};
+  return batch_;
+}
+
+}  // namespace hearth

@@ -1,0 +1,60 @@
+// What a step is told: its rows and where their sequences' caches lie. One copy brings it all to
+// the device.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/limits.h"
+#include "device/device.h"
+#include "model/config.h"
+#include "model/device/cache.h"
+#include "model/forward.h"
+
+namespace hearth {
+
+// The next tokens of one sequence.
+struct DeviceSegment {
+  DeviceCache* cache;
+  std::span<const int32_t> tokens;
+};
+
+// What the device's pointers of a step point to has been enqueued, not more.
+struct DeviceBatch {
+  int64_t n = 0;          // rows: those of all segments, one after the other
+  int64_t sequences = 0;  // one a segment
+  int64_t run_max = 0;    // tokens of the longest segment
+  int64_t wanted = 0;     // rows whose logits are wanted
+  bool prefill = false;
+  KvType kv_type = KvType::kBF16;
+
+  const GpuRow* rows = nullptr;              // [n]
+  const int32_t* tokens = nullptr;           // [n]
+  const int32_t* wanted_rows = nullptr;      // [wanted]
+  const GpuSequenceCache* caches = nullptr;  // [layers, sequences]
+  std::span<const GpuRow> host_rows;         // the same rows, on the host
+};
+
+class StepInputs {
+ public:
+  StepInputs(Device& device, const ModelConfig& config, const Limits& limits);
+
+  // One to chunk_tokens tokens in all, of distinct sequences. Valid until the next call.
+  const DeviceBatch& upload(std::span<const DeviceSegment> segments, LogitRows wanted,
+                            const Stream& stream);
+
+  int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }  // on the device
+
+ private:
+  Device& device_;
+  const int32_t layers_;
+  PinnedBuffer staging_;
+  DeviceBuffer memory_;
+  Event copied_;
+  DeviceBatch batch_;
+};
+
+// The bytes that StepInputs allocates on the device.
+int64_t step_input_bytes(const ModelConfig& config, const Limits& limits);
+
+}  // namespace hearth

@@ -1,0 +1,107 @@
+// The router, then the experts: the shared one and the picked ones, summed per token in routing
+// order.
+#include "model/device/step.h"
+
+namespace hearth {
+namespace {
+
+void expert_hidden(const DeviceStep& step, const DeviceExperts& weights, const GpuPicks& picks,
+                   float clamp, DeviceRows& hidden) {
+  round_rows_for(step, weights.gate.type, step.act.x, step.batch.n);
+  step.kernels.expert_hidden({.picks = picks,
+                              .gate = weights.gate,
+                              .up = weights.up,
+                              .x = step.act.x.values,
+                              .xq = step.act.x.rounded,
+                              .clamp = clamp,
+                              .hidden = hidden.fresh().values},
+                             step.stream);
+  round_rows_for(step, weights.down.type, hidden, picks.n * picks.used);
+}
+
+void expert_output(const DeviceStep& step, const DeviceExperts& weights, const GpuPicks& picks,
+                   int32_t first_term, const DeviceRows& hidden) {
+  step.kernels.expert_output({.picks = picks,
+                              .down = weights.down,
+                              .hidden = hidden.values,
+                              .hidden_q = hidden.rounded,
+                              .terms = step.config.experts_used + 1,
+                              .first_term = first_term,
+                              .out = step.act.expert_out},
+                             step.stream);
+}
+
+void shared_expert(const DeviceStep& step, const DeviceExperts& weights, float clamp) {
+  const GpuPicks everyone{
+      .picks = nullptr, .tiles = {}, .n = step.batch.n, .used = 1, .experts = 1};
+  expert_hidden(step, weights, everyone, clamp, step.act.shared_hidden);
+  expert_output(step, weights, everyone, step.config.experts_used, step.act.shared_hidden);
+}
+
+// Rows that share an expert share its weights; a row alone shares none.
+GpuPicks tile_picks(const DeviceStep& step, const DeviceExperts& weights) {
+  const ModelConfig& config = step.config;
+  GpuPicks picks{.picks = step.act.picks,
+                 .tiles = {},
+                 .n = step.batch.n,
+                 .used = config.experts_used,
+                 .experts = config.experts};
+  if (picks.n == 1) return picks;
+  picks.tiles = step.act.tiles;
+  step.kernels.tile_picks({.picks = picks.picks,
+                           .data = weights.gate.data,
+                           .n = picks.n,
+                           .used = picks.used,
+                           .experts = picks.experts,
+                           .tiles = picks.tiles},
+                          step.stream);
+  return picks;
+}
+
+void routed_experts(const DeviceStep& step, const DeviceExperts& weights, float clamp) {
+  const GpuPicks picks = tile_picks(step, weights);
+  expert_hidden(step, weights, picks, clamp, step.act.expert_hidden);
+  expert_output(step, weights, picks, 0, step.act.expert_hidden);
+}
+
+// What experts outside the device's memory compute would come in as `elsewhere`; there are none.
+void sum_outputs(const DeviceStep& step, const DeviceExperts& weights) {
+  step.kernels.sum_experts({.outputs = step.act.expert_out,
+                            .weights = step.act.pick_weights,
+                            .picks = step.act.picks,
+                            .data = weights.gate.data,
+                            .elsewhere = nullptr,
+                            .n = step.batch.n,
+                            .used = step.config.experts_used,
+                            .dim = step.config.dim,
+                            .out = step.act.output},
+                           step.stream);
+}
+
+}  // namespace
+
+void route(const DeviceStep& step, const DeviceMoe& weights) {
+  const ModelConfig& config = step.config;
+  DeviceScratch& act = step.act;
+  multiply(step, weights.router, act.x, step.batch.n, act.router_logits, config.experts);
+  step.kernels.route({.logits = act.router_logits,
+                      .bias = weights.bias,
+                      .hash_table = weights.hash_table,
+                      .tokens = step.batch.tokens,
+                      .n = step.batch.n,
+                      .experts = config.experts,
+                      .used = config.experts_used,
+                      .norm = config.expert_norm,
+                      .scale = config.expert_scale,
+                      .picks = act.picks,
+                      .weights = act.pick_weights},
+                     step.stream);
+}
+
+void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights) {
+  shared_expert(step, weights.shared, step.config.shared_clamp[layer]);
+  routed_experts(step, weights.routed, step.config.expert_clamp[layer]);
+  sum_outputs(step, weights.routed);
+}
+
+}  // namespace hearth

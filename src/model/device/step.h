@@ -1,0 +1,49 @@
+// What the steps of a layer share on a device. They read like those of model/step.h and only
+// enqueue: nothing that they decide depends on what the device computes.
+#pragma once
+
+#include <cstdint>
+
+#include "model/config.h"
+#include "model/device/inputs.h"
+#include "model/device/scratch.h"
+#include "model/device/weights.h"
+
+namespace hearth {
+
+struct DeviceStep {
+  const ModelConfig& config;
+  const DeviceWeights& weights;
+  const GpuKernels& kernels;
+  GpuStream stream;
+  DeviceScratch& act;
+  const DeviceBatch& batch;
+
+  const GpuSequenceCache* caches(int32_t layer) const {
+    return batch.caches + layer * batch.sequences;
+  }
+};
+
+// Rounds the first `n` rows, if they aren't yet and weights of this type read them so.
+void round_rows_for(const DeviceStep& step, TensorType type, DeviceRows& x, int64_t n);
+// y [n, y_stride] = w . x for the first n rows, which are rounded where needed.
+void multiply(const DeviceStep& step, const Matrix& w, DeviceRows& x, int64_t n, float* y,
+              int64_t y_stride);
+
+// Streams of the tokens, and the rotations that follow from the rows' positions.
+void embed(const DeviceStep& step);
+// Coefficients and input of a sub-layer: act.x = RMSNorm(sum_n pre[n] h[n]).
+void enter_hyper_connection(const DeviceStep& step, const DeviceHyper& weights, const float* norm);
+// h'[k] = post[k] y + sum_j C[j, k] h[j], y being act.output.
+void leave_hyper_connection(const DeviceStep& step);
+// act.logits [wanted, vocab].
+void head(const DeviceStep& step);
+
+void attention(const DeviceStep& step, int32_t layer);
+// Fills act.selected from act.index_q and act.index_weights.
+void select_entries(const DeviceStep& step, int32_t layer);
+
+void route(const DeviceStep& step, const DeviceMoe& weights);
+void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights);
+
+}  // namespace hearth

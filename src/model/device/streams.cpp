@@ -1,0 +1,100 @@
+// Where streams begin, what mixes them around a sub-layer, and what the head reads of them.
+#include "model/device/step.h"
+
+namespace hearth {
+namespace {
+
+void fill_angles(const DeviceStep& step, const double* frequencies, int32_t ratio,
+                 const DeviceAngles& angles) {
+  step.kernels.rope_angles({.rows = step.batch.rows,
+                            .frequencies = frequencies,
+                            .n = step.batch.n,
+                            .pairs = step.config.rope_dim / 2,
+                            .ratio = ratio,
+                            .cosines = angles.cosines,
+                            .sines = angles.sines},
+                           step.stream);
+}
+
+// mixes = fn . streams, of the rows listed or of the first n; the norm comes with what reads them.
+void project_streams(const DeviceStep& step, const DeviceHyper& weights, const int32_t* rows,
+                     int64_t n) {
+  DeviceRows& streams = step.act.streams;
+  round_rows_for(step, weights.fn.type, streams, step.batch.n);
+  step.kernels.matmul({.w = weights.fn,
+                       .x = streams.values,
+                       .xq = streams.rounded,
+                       .x_rows = rows,
+                       .n = n,
+                       .y = step.act.mixes,
+                       .y_rows = rows,
+                       .y_stride = weights.fn.rows},
+                      step.stream);
+}
+
+// What mixed streams become: rounded too, where their width allows it.
+void mix_streams(const DeviceStep& step, const DeviceHyper& weights, const float* norm,
+                 const int32_t* rows, int64_t n, float* coefficients, DeviceRows& x) {
+  const ModelConfig& config = step.config;
+  step.kernels.enter_hyper({.streams = step.act.streams.values,
+                            .mixes = step.act.mixes,
+                            .rows = rows,
+                            .scale = weights.scale,
+                            .base = weights.base,
+                            .gain = norm,
+                            .n = n,
+                            .stream_count = config.streams,
+                            .dim = config.dim,
+                            .sinkhorn_iterations = config.sinkhorn_iterations,
+                            .hyper_eps = config.hyper_eps,
+                            .rms_eps = config.rms_eps,
+                            .coefficients = coefficients,
+                            .x = x.values,
+                            .xq = x.rounded},
+                           step.stream);
+  x.is_rounded = x.rounded.codes != nullptr;
+}
+
+}  // namespace
+
+void embed(const DeviceStep& step) {
+  step.kernels.embed({.table = step.weights.embedding,
+                      .tokens = step.batch.tokens,
+                      .n = step.batch.n,
+                      .streams = step.config.streams,
+                      .out = step.act.streams.fresh().values},
+                     step.stream);
+  const double* compressed = step.weights.compressed_frequencies;
+  fill_angles(step, step.weights.plain_frequencies, 1, step.act.plain_angles);
+  fill_angles(step, compressed, 1, step.act.compressed_angles);
+  fill_angles(step, compressed, static_cast<int32_t>(LayerKind::kCsa), step.act.csa_angles);
+  fill_angles(step, compressed, static_cast<int32_t>(LayerKind::kHca), step.act.hca_angles);
+}
+
+void enter_hyper_connection(const DeviceStep& step, const DeviceHyper& weights, const float* norm) {
+  project_streams(step, weights, nullptr, step.batch.n);
+  mix_streams(step, weights, norm, nullptr, step.batch.n, step.act.coefficients, step.act.x);
+}
+
+void leave_hyper_connection(const DeviceStep& step) {
+  float* streams = step.act.streams.fresh().values;
+  step.kernels.leave_hyper({.streams = streams,
+                            .output = step.act.output,
+                            .coefficients = step.act.coefficients,
+                            .n = step.batch.n,
+                            .stream_count = step.config.streams,
+                            .dim = step.config.dim,
+                            .next = streams},
+                           step.stream);
+}
+
+void head(const DeviceStep& step) {
+  const DeviceWeights& weights = step.weights;
+  const int64_t n = step.batch.wanted;
+  project_streams(step, weights.head_hyper, step.batch.wanted_rows, n);
+  mix_streams(step, weights.head_hyper, weights.head_norm, step.batch.wanted_rows, n, nullptr,
+              step.act.head_x);
+  multiply(step, weights.output, step.act.head_x, n, step.act.logits, step.config.vocab);
+}
+
+}  // namespace hearth

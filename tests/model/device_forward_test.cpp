@@ -1,0 +1,410 @@
+// The forward pass on a device: the fake one with emulated threads, or a GPU with --device cuda.
+#include "model/device/forward.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "cpu_kernels/registry.h"
+#include "device/fake_device.h"
+#include "format/gguf.h"
+#include "gpu_kernels/emulation/simt_host.h"
+#include "support.h"
+
+using namespace hearth;
+using Floats = std::vector<float>;
+
+namespace {
+
+[[maybe_unused]] const bool gate_is_set = [] {
+  test::set_gate([] { return test::device() == "cuda" ? open_device(0).why_not : std::string(); });
+  return true;
+}();
+
+std::unique_ptr<Device> open_for_tests(uint64_t seed) {
+  if (test::device() == "cuda") return std::move(open_device(0).device);
+  emulated::set_thread_order(seed);
+  return make_fake_device({.memory_bytes = int64_t{1} << 30, .seed = seed});
+}
+
+struct Model {
+  ModelConfig config;
+  ModelWeights weights;
+};
+
+struct Loaded : Model {
+  explicit Loaded(const std::filesystem::path& path) : dir(open_gguf(path)) {
+    config = read_config(dir, path.string());
+    weights = bind_weights(dir, config, path.string());
+  }
+  TensorDir dir;
+};
+
+const Loaded& nano() {
+  static const Loaded loaded(test::data("nano/nano.gguf"));
+  return loaded;
+}
+const Loaded& demo() {
+  static const Loaded loaded(test::models("demo.gguf"));
+  return loaded;
+}
+
+// A model of one block: long contexts are cheap with it.
+Model only_layer(const Model& model, int32_t layer) {
+  Model one = model;
+  one.config.layers = 1;
+  one.config.kinds = {model.config.kinds[layer]};
+  one.config.hash_layers = layer < model.config.hash_layers ? 1 : 0;
+  one.config.expert_clamp = {model.config.expert_clamp[layer]};
+  one.config.shared_clamp = {model.config.shared_clamp[layer]};
+  one.weights.layers = {model.weights.layers[layer]};
+  return one;
+}
+
+std::vector<int32_t> first_tokens(const char* name, int64_t count) {
+  const std::vector<int32_t> ids = test::read_ids(test::data(name));
+  return {ids.begin(), ids.begin() + count};
+}
+
+// As the program has them, but small, and with logits of every row.
+Limits small_limits(int32_t chunk_min = 1) {
+  Limits limits = test::limits();
+  limits.chunk_tokens = std::max(std::min(limits.chunk_tokens, 64), chunk_min);
+  limits.logit_rows = limits.chunk_tokens;
+  return limits;
+}
+
+class Recorder : public ForwardObserver {
+ public:
+  explicit Recorder(const ModelConfig& config)
+      : used_(config.experts_used), hidden(config.layers + 1), chosen(config.layers) {}
+  void streams(int32_t layer, const float* h, int64_t stride, int64_t n) override {
+    hidden[layer + 1].insert(hidden[layer + 1].end(), h, h + n * stride);
+  }
+  void picks(int32_t layer, const int32_t* picks, int64_t n) override {
+    for (int64_t row = 0; row < n; ++row) {
+      const int32_t* at = picks + row * used_;
+      chosen[layer].emplace_back(at, at + used_);
+    }
+  }
+
+ private:
+  int32_t used_;
+
+ public:
+  std::vector<Floats> hidden;                               // [layers + 1][tokens * streams * dim]
+  std::vector<std::vector<std::multiset<int32_t>>> chosen;  // [layers][tokens]
+};
+
+struct Runner {
+  Runner(const Model& model, int64_t context, uint64_t seed = 1,
+         const Limits& with = small_limits())
+      : config(model.config),
+        limits(with),
+        device(open_for_tests(seed)),
+        weights(upload_weights(*device, config, model.weights)),
+        forward(*device, config, weights, context, limits) {}
+
+  DeviceCache new_cache(KvType type, int64_t context) {
+    return DeviceCache(*device, config, type, context, limits);
+  }
+
+  // All logits, the tokens fed in pieces of `chunk`.
+  Floats run(DeviceCache& cache, std::span<const int32_t> tokens, int64_t chunk,
+             ForwardObserver* observer = nullptr) {
+    chunk = std::min<int64_t>(chunk, forward.chunk_tokens());
+    Floats logits;
+    for (int64_t at = 0; at < std::ssize(tokens); at += chunk) {
+      const auto part = tokens.subspan(at, std::min(chunk, std::ssize(tokens) - at));
+      const DeviceSegment segment{&cache, part};
+      const auto some = forward.run({&segment, 1}, LogitRows::kAll, observer);
+      logits.insert(logits.end(), some.begin(), some.end());
+    }
+    return logits;
+  }
+
+  const ModelConfig config;
+  const Limits limits;
+  std::unique_ptr<Device> device;
+  DeviceWeights weights;
+  DeviceForward forward;
+};
+
+Floats run_on_cpu(const Model& model, KvType type, std::span<const int32_t> tokens) {
+  Limits limits;
+  limits.chunk_tokens = limits.logit_rows = static_cast<int32_t>(tokens.size());
+  const Workers workers(1);
+  KvCache cache(model.config, type, std::ssize(tokens), limits);
+  Forward forward(model.config, model.weights, choose_kernels("avx2"), workers, std::ssize(tokens),
+                  limits);
+  const Segment segment{&cache, tokens};
+  const auto logits = forward.run({&segment, 1}, LogitRows::kAll);
+  return {logits.begin(), logits.end()};
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+// Of tokens 0, 10, 20, 30: their streams after every block, and their picks.
+void expect_golden_blocks(const Recorder& recorder) {
+  const ModelConfig& config = nano().config;
+  const auto hidden = test::read_array<float>(test::data("nano/nano.hidden.f32"));
+  const auto picks = test::read_array<int32_t>(test::data("nano/nano.picks.i32"));
+  const int64_t width = int64_t{config.streams} * config.dim;
+  for (int32_t layer = -1; layer < config.layers; ++layer) {
+    CAPTURE(layer);
+    for (int64_t i = 0; i < 4; ++i) {
+      const float* golden = hidden.data() + ((layer + 1) * 42 + i) * width;
+      const float* own = recorder.hidden[layer + 1].data() + 10 * i * width;
+      CHECK(test::max_difference({own, own + width}, {golden, golden + width}) < 1e-5);
+      if (layer < 0) continue;
+      const int32_t* chosen = picks.data() + (layer * 420 + 10 * i) * config.experts_used;
+      CHECK(recorder.chosen[layer][10 * i] ==
+            std::multiset<int32_t>(chosen, chosen + config.experts_used));
+    }
+  }
+}
+
+// A matrix of the same shape with made-up weights in a format that reads rounded activations.
+Matrix rounding_matrix(const Matrix& like, std::vector<std::vector<unsigned char>>& memory) {
+  constexpr int64_t kBlockBytes = 34;  // a scale of 2^-11 as a half float, 32 codes
+  std::vector<unsigned char> bytes(like.rows * like.cols / 32 * kBlockBytes);
+  uint32_t state = 1;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    state = state * 1664525 + 1013904223;
+    bytes[i] = static_cast<unsigned char>(state >> 24);
+    if (i % kBlockBytes < 2) bytes[i] = i % kBlockBytes == 0 ? 0x00 : 0x10;
+  }
+  memory.push_back(std::move(bytes));
+  return {TensorType::kQ8_0, like.rows, like.cols, memory.back().data()};
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+// From token 35 on selections cut through ties, which the goldens settle by another rule.
+TEST_CASE("device: nano's logits are the golden ones, however the prompt is cut") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  Floats golden = test::read_array<float>(test::data("nano/nano.logits.f32"));
+  golden.resize(tokens.size() * nano().config.vocab);
+  for (const int64_t chunk : {35, 6}) {
+    CAPTURE(chunk);
+    Runner runner(nano(), 35, chunk);
+    DeviceCache cache = runner.new_cache(KvType::kF32, 35);
+    Recorder recorder(runner.config);
+    CHECK(test::max_difference(runner.run(cache, tokens, chunk, &recorder), golden) < 1e-5);
+    expect_golden_blocks(recorder);
+  }
+}
+
+TEST_CASE("device: an HCA block past its window and its first entry computes what the CPU does") {
+  const Model model = only_layer(nano(), 2);
+  REQUIRE(model.config.kinds[0] == LayerKind::kHca);
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 132);
+  const Floats expected = run_on_cpu(model, KvType::kF32, tokens);
+  Runner runner(model, 132);
+  DeviceCache cache = runner.new_cache(KvType::kF32, 132);
+  CHECK(test::max_difference(runner.run(cache, tokens, 50), expected) < 1e-5);
+}
+
+TEST_CASE("device: a CSA block selects what the CPU does, in one group of rows or in many") {
+  Model model = only_layer(demo(), 2);
+  REQUIRE(model.config.kinds[0] == LayerKind::kCsa);
+  model.config.index_top_k = 4;
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 40);
+  const Floats expected = run_on_cpu(model, KvType::kF32, tokens);
+  Limits limits = small_limits(23);
+  Runner runner(model, 40, 2, limits);
+  DeviceCache cache = runner.new_cache(KvType::kF32, 40);
+  const Floats logits = runner.run(cache, tokens, 23);
+  CHECK(test::max_difference(logits, expected) < 1e-2);
+  limits.device_index_scores = 30;
+  Runner grouped(model, 40, 3, limits);
+  DeviceCache other = grouped.new_cache(KvType::kF32, 40);
+  CHECK(grouped.run(other, tokens, 23) == logits);
+}
+
+TEST_CASE("device: hyper-connections of a block format round the streams") {
+  Model model = only_layer(demo(), 0);
+  std::vector<std::vector<unsigned char>> memory;
+  LayerWeights& layer = model.weights.layers[0];
+  for (Matrix* fn :
+       {&layer.attention_hyper.fn, &layer.moe_hyper.fn, &model.weights.head_hyper.fn}) {
+    *fn = rounding_matrix(*fn, memory);
+  }
+  CHECK(rounds_streams(model.weights));
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 6);
+  const Floats expected = run_on_cpu(model, KvType::kF32, tokens);
+  Runner runner(model, 6, 7);
+  DeviceCache cache = runner.new_cache(KvType::kF32, 6);
+  CHECK(test::max_difference(runner.run(cache, tokens, 6), expected) < 1e-2);
+}
+
+TEST_CASE("device: the demo model computes what the CPU does, as far as rounding allows") {
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 20);
+  const Floats expected = run_on_cpu(demo(), KvType::kBF16, tokens);
+  Runner runner(demo(), 20);
+  DeviceCache cache = runner.new_cache(KvType::kBF16, 20);
+  const Floats logits = runner.run(cache, tokens, 17);
+  CHECK(test::max_difference(logits, expected) < 1e-2);
+}
+
+TEST_CASE(
+    "device: the size of chunks changes no bit of a prompt, and nearly none against tokens "
+    "that come one by one") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 12);
+  Runner runner(nano(), 12, 4, small_limits(12));
+  DeviceCache cache = runner.new_cache(KvType::kF32, 12);
+  const Floats whole = runner.run(cache, tokens, 12);
+  cache.position = 0;
+  CHECK(runner.run(cache, tokens, 4) == whole);
+  cache.position = 0;
+  CHECK(test::max_difference(runner.run(cache, tokens, 1), whole) < 1e-5);
+  cache.position = 0;
+  const DeviceSegment segment{&cache, tokens};
+  const auto last = runner.forward.run({&segment, 1}, LogitRows::kLast);
+  CHECK(std::ranges::equal(last, std::span(whole).last(runner.config.vocab)));
+}
+
+TEST_CASE("device: a row that decodes does not depend on its neighbours, which decode with it") {
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 9);
+  const auto others = std::span(tokens).last(4);
+  Runner runner(demo(), 9, 5, small_limits(9));
+  const int64_t vocab = runner.config.vocab;
+  DeviceCache first = runner.new_cache(KvType::kBF16, 9),
+              second = runner.new_cache(KvType::kBF16, 9);
+  const Floats expected = runner.run(first, tokens, 1), other = runner.run(second, others, 1);
+  first.position = second.position = 0;
+  // A prompt beside single tokens of another sequence, whose arithmetic it then has.
+  for (int64_t at = 0; at < 4; ++at) {
+    const auto prompt = std::span(tokens).subspan(2 * at, at == 3 ? 3 : 2);
+    const DeviceSegment segments[] = {{&second, others.subspan(at, 1)}, {&first, prompt}};
+    const auto logits = runner.forward.run(segments, LogitRows::kAll);
+    REQUIRE(std::ssize(logits) == (1 + std::ssize(prompt)) * vocab);
+    CHECK(std::equal(logits.begin(), logits.begin() + vocab, other.begin() + at * vocab));
+    CHECK(std::equal(logits.begin() + vocab, logits.end(), expected.begin() + 2 * at * vocab));
+  }
+  CHECK(first.position == 9);
+  CHECK(second.position == 4);
+}
+
+// Lists of rows long enough to be cut into parts, which only a step of prompts alone leaves whole.
+TEST_CASE("device: a prompt beside a token that decodes is computed as if it decoded") {
+  const Model model = only_layer(demo(), 0);
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 30);
+  Runner runner(model, 30, 8, small_limits(5));
+  DeviceCache first = runner.new_cache(KvType::kF32, 30);
+  DeviceCache second = runner.new_cache(KvType::kF32, 30);
+  const Floats expected = runner.run(first, tokens, 1);
+  first.position = 26;
+  const DeviceSegment segments[] = {{&second, std::span(tokens).first(1)},
+                                    {&first, std::span(tokens).last(4)}};
+  const auto logits = runner.forward.run(segments, LogitRows::kAll);
+  const int64_t vocab = runner.config.vocab;
+  CHECK(std::ranges::equal(logits.first(vocab), std::span(expected).first(vocab)));
+  CHECK(std::ranges::equal(logits.last(4 * vocab), std::span(expected).last(4 * vocab)));
+}
+
+TEST_CASE("device: a run can be stopped between layers, and steps without logits follow closely") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 4);
+  Runner runner(nano(), 4, 6);
+  DeviceCache cache = runner.new_cache(KvType::kF32, 4);
+  const Floats expected = runner.run(cache, tokens, 1);
+  cache.position = 0;
+  std::vector<int32_t> done;
+  const auto stop = [&](int32_t layers) {
+    done.push_back(layers);
+    return layers < 2;
+  };
+  const DeviceSegment stopped{&cache, std::span(tokens).last(1)};
+  CHECK(runner.forward.run({&stopped, 1}, LogitRows::kLast, nullptr, stop).empty());
+  CHECK(done == std::vector<int32_t>{1, 2});
+  CHECK(cache.position == 0);
+  for (size_t at = 0; at < 3; ++at) {
+    const DeviceSegment next{&cache, std::span(tokens).subspan(at, 1)};
+    CHECK(runner.forward.run({&next, 1}, LogitRows::kNone).empty());
+  }
+  done.clear();
+  const DeviceSegment next{&cache, std::span(tokens).last(1)};
+  const auto go_on = [&](int32_t layers) {
+    done.push_back(layers);
+    return true;
+  };
+  const auto logits = runner.forward.run({&next, 1}, LogitRows::kLast, nullptr, go_on);
+  CHECK(done == std::vector<int32_t>{1, 2, 3, 4});
+  CHECK(std::ranges::equal(logits, std::span(expected).last(runner.config.vocab)));
+}
+
+TEST_CASE("device: bytes are known before they are taken") {
+  const Limits limits = small_limits();
+  for (const Model* model :
+       {static_cast<const Model*>(&nano()), static_cast<const Model*>(&demo())}) {
+    const ModelConfig& config = model->config;
+    const std::unique_ptr<Device> device = make_fake_device();
+    int64_t free_bytes = device->memory().free_bytes;
+    const auto taken = [&] {
+      const int64_t before = free_bytes;
+      free_bytes = device->memory().free_bytes;
+      return before - free_bytes;
+    };
+    const DeviceWeights weights = upload_weights(*device, config, model->weights);
+    CHECK(taken() == device_weight_bytes(config, model->weights));
+    for (const KvType type : {KvType::kF32, KvType::kBF16}) {
+      const DeviceCache cache(*device, config, type, 300, limits);
+      CHECK(taken() == device_cache_bytes(config, type, 300, limits));
+      CHECK(cache.bytes() == device_cache_bytes(config, type, 300, limits));
+      free_bytes += cache.bytes();
+    }
+    const DeviceForward forward(*device, config, weights, 300, limits);
+    const int64_t planned = device_forward_bytes(config, device->kernels(), 300, limits,
+                                                 rounds_streams(model->weights));
+    CHECK(taken() == planned);
+    CHECK(forward.bytes() == planned);
+  }
+}
+
+TEST_CASE("device: what does not fit or has no kernels is named") {
+  const Limits limits = small_limits();
+  const ModelConfig& config = nano().config;
+  const int64_t weight_bytes = device_weight_bytes(config, nano().weights);
+  {
+    const auto device = make_fake_device({.memory_bytes = weight_bytes - 16});
+    const std::string what = error_of([&] { upload_weights(*device, config, nano().weights); });
+    CHECK(contains(what, "the weights: fake GPU: "));
+    CHECK(contains(what, "--gpu-budget"));
+  }
+  const auto device = make_fake_device({.memory_bytes = weight_bytes + (1 << 20)});
+  const DeviceWeights weights = upload_weights(*device, config, nano().weights);
+  CHECK(contains(error_of([&] { DeviceCache(*device, config, KvType::kF32, 1 << 20, limits); }),
+                 "a session's cache: fake GPU: "));
+  CHECK(contains(error_of([&] { DeviceForward(*device, config, weights, 1 << 24, limits); }),
+                 "activations: fake GPU: "));
+
+  Model elsewhere = nano();
+  elsewhere.weights.layers[1].moe.routed.stacks.up.data = nullptr;
+  CHECK(contains(error_of([&] { upload_weights(*device, config, elsewhere.weights); }),
+                 "the GPU: routed experts of layer 1 are not all in memory"));
+  const Loaded other_types(test::data("demo/demo-q2_k.gguf"));
+  const std::string what =
+      error_of([&] { upload_weights(*device, other_types.config, other_types.weights); });
+  for (const char* type : {"Q2_K", "Q3_K", "IQ4_NL"}) {
+    CHECK(contains(what, std::string("stored as ") + type + " have no GPU kernel"));
+  }
+}
