@@ -1,20 +1,15 @@
+#include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
 
-// The sixteen values, doubled so that they are whole: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
-constexpr uint32_t kSmall = 0x03020100, kLarge = 0x0c080604;
-constexpr uint32_t kSmallNegative = 0xfdfeff00, kLargeNegative = 0xf4f8fafc;
-
-// The values of the four nibbles in the low half of `codes`.
-__device__ __forceinline__ uint32_t look_up(uint32_t codes) {
-  const uint32_t magnitudes = codes & 0x7777;
-  const uint32_t sign_picks = 0x3210 | (codes & 0x8888) >> 1;
-  return pick_bytes(pick_bytes(kSmall, kLarge, magnitudes),
-                    pick_bytes(kSmallNegative, kLargeNegative, magnitudes), sign_picks);
-}
+// Doubled so that they are whole: 0, 1, 2, 3, 4, 6, 8, 12 and their negatives.
+struct Values {
+  static constexpr uint32_t kWord0 = 0x03020100, kWord1 = 0x0c080604, kWord2 = 0xfdfeff00,
+                            kWord3 = 0xf4f8fafc;
+};
 
 // The exponent of the scale, then 16 bytes: their low nibbles are the first 16 weights.
 struct Mxfp4 : CodeFormat<32, false> {
@@ -25,12 +20,7 @@ struct Mxfp4 : CodeFormat<32, false> {
     uint32_t nibbles[4];
     load_words(block + 1, nibbles);
     Piece piece;
-    HEARTH_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const uint32_t first = look_up(nibbles[i]), last = look_up(nibbles[i] >> 16);
-      piece.codes[i] = pick_bytes(first, last, 0x6420);
-      piece.codes[i + 4] = pick_bytes(first, last, 0x7531);
-    }
+    look_up_nibbles<Values>(nibbles, piece.codes);
     piece.scales[0] = 0.5f * power_of_two(block[0]);
     return piece;
   }
