@@ -11,6 +11,7 @@ void multiply_bf16(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q4_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q5_k(const GpuMatmulParams& params, GpuStream stream);
+void multiply_q6_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream);
 
 }  // namespace hearth::HEARTH_GPU

@@ -68,7 +68,7 @@ TEST_CASE("the formats there are") {
   Gpu gpu;
   for (const TensorType type :
        {TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ8_0, TensorType::kQ4_K,
-        TensorType::kQ5_K, TensorType::kMXFP4}) {
+        TensorType::kQ5_K, TensorType::kQ6_K, TensorType::kMXFP4}) {
     CHECK_MESSAGE(gpu.kernels().multiplies(type), type_info(type).name);
   }
   CHECK_FALSE(gpu.kernels().multiplies(TensorType::kI32));
