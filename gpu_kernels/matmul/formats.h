@@ -9,6 +9,8 @@ void multiply_f32(const GpuMatmulParams& params, GpuStream stream);
 void multiply_f16(const GpuMatmulParams& params, GpuStream stream);
 void multiply_bf16(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream);
+void multiply_q2_k(const GpuMatmulParams& params, GpuStream stream);
+void multiply_q3_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q4_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q5_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q6_k(const GpuMatmulParams& params, GpuStream stream);
