@@ -11,6 +11,8 @@ void multiply_bf16(const GpuMatmulParams& params, GpuStream stream);
 void multiply_f8_e4m3(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q4_0(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q4_1(const GpuMatmulParams& params, GpuStream stream);
+void multiply_q5_0(const GpuMatmulParams& params, GpuStream stream);
+void multiply_q5_1(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q2_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q3_k(const GpuMatmulParams& params, GpuStream stream);
