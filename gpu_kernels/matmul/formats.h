@@ -19,6 +19,8 @@ void multiply_q3_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q4_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q5_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_q6_k(const GpuMatmulParams& params, GpuStream stream);
+void multiply_iq4_nl(const GpuMatmulParams& params, GpuStream stream);
+void multiply_iq4_xs(const GpuMatmulParams& params, GpuStream stream);
 void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream);
 
 }  // namespace hearth::HEARTH_GPU
