@@ -167,6 +167,8 @@ T atomicCAS(T* at, std::type_identity_t<T> expected, std::type_identity_t<T> val
   return atomic_update(at, [=](T old) { return old == expected ? value : old; });
 }
 
+inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
+
 // ---- the names of ours ----
 
 template <typename T>

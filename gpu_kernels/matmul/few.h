@@ -114,7 +114,8 @@ __global__ void __launch_bounds__(kBlockThreads) few_kernel(FewParams few) {
   rows.chunk_step = few.ways;
   const int64_t chunks = divide_up(p.w.cols, F::kChunk);
   rows.chunks = group_row < p.w.rows ? divide_up(chunks - rows.first_chunk, few.ways) : 0;
-  rows.stages = dynamic_shared<unsigned char>() + warp * (kFewFetched * rows.kStageBytes);
+  rows.stages =
+      dynamic_shared<unsigned char>() + F::kTableBytes + warp * (kFewFetched * rows.kStageBytes);
   int64_t x_rows[kTokens];
   for (int t = 0; t < kTokens; ++t) {
     const int64_t token = first_token + t < p.n ? first_token + t : p.n - 1;
@@ -123,6 +124,10 @@ __global__ void __launch_bounds__(kBlockThreads) few_kernel(FewParams few) {
 
   float sums[kRows][kTokens] = {};
   for (int i = 0; i < rows.kStages; ++i) rows.fetch(i);
+  if constexpr (F::kTableBytes > 0) {
+    F::load_table();
+    __syncthreads();
+  }
   for (int64_t i = 0; i < rows.chunks; ++i) {
     wait_copies<FewRows<F, kRows>::kStages - 1>();
     __syncwarp();  // what the other lanes fetched is there
@@ -154,7 +159,8 @@ void launch_few(const FewParams& few, GpuStream stream) {
   const int64_t block_rows = kFewWarps / few.ways * kRows;
   const dim3 grid(static_cast<uint32_t>(divide_up(few.matmul.w.rows, block_rows)),
                   static_cast<uint32_t>(divide_up(few.matmul.n, kTokens)));
-  const size_t shared_bytes = size_t{kFewWarps} * kFewFetched * FewRows<F, kRows>::kStageBytes;
+  const size_t shared_bytes =
+      F::kTableBytes + size_t{kFewWarps} * kFewFetched * FewRows<F, kRows>::kStageBytes;
   launch(few_kernel<F, kTokens, kRows>, {grid, kBlockThreads, shared_bytes}, stream, few);
 }
 

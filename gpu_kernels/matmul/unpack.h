@@ -16,7 +16,7 @@ namespace hearth::HEARTH_GPU {
 // (16 or 32).
 template <int kGroup, bool kHasMinimums>
 struct CodeFormat {
-  static constexpr int kPiece = 32;
+  static constexpr int kPiece = 32, kTableBytes = 0;
   static constexpr int kGroups = kPiece / kGroup;
 
   struct Piece {
@@ -65,13 +65,15 @@ struct CodeFormat {
     return sum;
   }
 
+  static __device__ __forceinline__ void load_table() {}
+
   // A row is whole pieces.
   static __device__ __forceinline__ void cut(Piece&, int64_t) {}
 };
 
 // Pieces of 8 weights as floats, times activations as floats.
 struct FloatFormat {
-  static constexpr int kPiece = 8;
+  static constexpr int kPiece = 8, kTableBytes = 0;
 
   struct Piece {
     float weights[8];
@@ -101,6 +103,8 @@ struct FloatFormat {
     for (int i = 0; i < kPiece; ++i) sum = fmaf(piece.weights[i], input.x[i], sum);
     return sum;
   }
+
+  static __device__ __forceinline__ void load_table() {}
 
   // What follows the last `count` weights of a row is none: the memory there holds anything, NaN
   // too.
