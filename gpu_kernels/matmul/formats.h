@@ -22,6 +22,8 @@ void multiply_q6_k(const GpuMatmulParams& params, GpuStream stream);
 void multiply_iq2_xxs(const GpuMatmulParams& params, GpuStream stream);
 void multiply_iq2_xs(const GpuMatmulParams& params, GpuStream stream);
 void multiply_iq2_s(const GpuMatmulParams& params, GpuStream stream);
+void multiply_iq3_xxs(const GpuMatmulParams& params, GpuStream stream);
+void multiply_iq3_s(const GpuMatmulParams& params, GpuStream stream);
 void multiply_iq4_nl(const GpuMatmulParams& params, GpuStream stream);
 void multiply_iq4_xs(const GpuMatmulParams& params, GpuStream stream);
 void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream);

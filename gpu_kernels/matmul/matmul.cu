@@ -19,7 +19,8 @@ constexpr Format kFormats[] = {
     {TensorType::kQ3_K, multiply_q3_k},       {TensorType::kQ4_K, multiply_q4_k},
     {TensorType::kQ5_K, multiply_q5_k},       {TensorType::kQ6_K, multiply_q6_k},
     {TensorType::kIQ2_XXS, multiply_iq2_xxs}, {TensorType::kIQ2_XS, multiply_iq2_xs},
-    {TensorType::kIQ2_S, multiply_iq2_s},     {TensorType::kIQ4_NL, multiply_iq4_nl},
+    {TensorType::kIQ2_S, multiply_iq2_s},     {TensorType::kIQ3_XXS, multiply_iq3_xxs},
+    {TensorType::kIQ3_S, multiply_iq3_s},     {TensorType::kIQ4_NL, multiply_iq4_nl},
     {TensorType::kIQ4_XS, multiply_iq4_xs},   {TensorType::kMXFP4, multiply_mxfp4},
 };
 
