@@ -45,6 +45,13 @@ struct GpuMatmulParams {
   int64_t y_stride;
 };
 
+// out[i] = x[i] rounded to bfloat16.
+struct GpuToBfloat16Params {
+  const float* x;  // [count], aligned to 16 bytes like out
+  int64_t count;
+  uint16_t* out;  // [count]
+};
+
 // y = gain * x / sqrt(mean(x^2) + eps), row by row; y may be x.
 struct GpuRmsNormParams {
   const float* x;     // [n, k]
@@ -91,6 +98,7 @@ struct GpuKernels {
 
   bool (*multiplies)(TensorType type);  // whether matmul knows weights of this type
   void (*matmul)(const GpuMatmulParams& params, GpuStream stream);
+  void (*to_bfloat16)(const GpuToBfloat16Params& params, GpuStream stream);
   void (*quantize)(const GpuQuantizeParams& params, GpuStream stream);
   void (*rms_norm)(const GpuRmsNormParams& params, GpuStream stream);
   void (*rope)(const GpuRopeParams& params, GpuStream stream);

@@ -11,6 +11,7 @@ const GpuKernels kKernels = {
     .name = HEARTH_NAME(HEARTH_GPU),
     .multiplies = multiplies,
     .matmul = matmul,
+    .to_bfloat16 = to_bfloat16,
     .quantize = quantize,
     .rms_norm = rms_norm,
     .rope = rope,

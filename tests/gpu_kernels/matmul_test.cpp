@@ -167,4 +167,5 @@ TEST_CASE("no tokens, no work") {
   gpu.kernels().rope({}, gpu.stream());
   gpu.kernels().swiglu({}, gpu.stream());
   gpu.kernels().weighted_sum({}, gpu.stream());
+  gpu.kernels().to_bfloat16({}, gpu.stream());
 }
