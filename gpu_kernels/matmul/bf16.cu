@@ -1,5 +1,5 @@
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -23,7 +23,7 @@ struct BF16 : FloatFormat {
 }  // namespace
 
 void multiply_bf16(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<BF16>(params, stream);
+  multiply<BF16>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,5 +1,5 @@
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -23,7 +23,7 @@ struct F16 : FloatFormat {
 }  // namespace
 
 void multiply_f16(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<F16>(params, stream);
+  multiply<F16>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,5 +1,5 @@
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -38,6 +38,14 @@ struct F8_E4M3 : FloatFormat {
     return fmaf(own, piece.scale, sum);
   }
 
+  static __device__ __forceinline__ void round(const Piece& piece, uint32_t* pairs) {
+    HEARTH_UNROLL
+    for (int i = 0; i < kPiece / 2; ++i) {
+      pairs[i] = pack_bfloat16s(piece.weights[2 * i] * piece.scale,
+                                piece.weights[2 * i + 1] * piece.scale);
+    }
+  }
+
   // A row is whole blocks.
   static __device__ __forceinline__ void cut(Piece&, int64_t) {}
 };
@@ -45,7 +53,7 @@ struct F8_E4M3 : FloatFormat {
 }  // namespace
 
 void multiply_f8_e4m3(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<F8_E4M3>(params, stream);
+  multiply<F8_E4M3>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codebook.h"
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -37,7 +37,7 @@ struct IQ2_S : CodeFormat<16, false> {
 }  // namespace
 
 void multiply_iq2_s(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<IQ2_S>(params, stream);
+  multiply<IQ2_S>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codebook.h"
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -36,7 +36,7 @@ struct IQ2_XXS : CodeFormat<32, false> {
 }  // namespace
 
 void multiply_iq2_xxs(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<IQ2_XXS>(params, stream);
+  multiply<IQ2_XXS>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 #include "gpu_kernels/matmul/iq4_values.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -24,7 +24,7 @@ struct IQ4_NL : CodeFormat<32, false> {
 }  // namespace
 
 void multiply_iq4_nl(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<IQ4_NL>(params, stream);
+  multiply<IQ4_NL>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 #include "gpu_kernels/matmul/iq4_values.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -28,7 +28,7 @@ struct IQ4_XS : CodeFormat<32, false> {
 }  // namespace
 
 void multiply_iq4_xs(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<IQ4_XS>(params, stream);
+  multiply<IQ4_XS>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

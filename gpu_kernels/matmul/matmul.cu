@@ -1,6 +1,7 @@
 #include "gpu_kernels/matmul/formats.h"
 
-#include "gpu_kernels/common/simt.h"
+#include "gpu_kernels/matmul/few.h"
+#include "gpu_kernels/matmul/many.h"
 #include "gpu_kernels/ops.h"
 
 namespace hearth::HEARTH_GPU {
@@ -34,6 +35,12 @@ const Format* find_format(TensorType type) {
 }  // namespace
 
 bool multiplies(TensorType type) { return find_format(type) != nullptr; }
+
+// Matrices of float32 are stored so for their exactness. Tiles are made of pieces of 32 columns.
+bool reads_bfloat16s(const GpuMatmulParams& params) {
+  return params.prefill && params.n > kFewTokensMax && params.w.type != TensorType::kF32 &&
+         params.w.cols % kPieceColumns == 0;
+}
 
 void matmul(const GpuMatmulParams& params, GpuStream stream) {
   const Format* format = find_format(params.w.type);

@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -29,7 +29,7 @@ struct Mxfp4 : CodeFormat<32, false> {
 }  // namespace
 
 void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Mxfp4>(params, stream);
+  multiply<Mxfp4>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -32,7 +32,7 @@ struct Q2_K : CodeFormat<16, true> {
 }  // namespace
 
 void multiply_q2_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Q2_K>(params, stream);
+  multiply<Q2_K>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -37,7 +37,7 @@ struct Q3_K : CodeFormat<16, false> {
 }  // namespace
 
 void multiply_q3_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Q3_K>(params, stream);
+  multiply<Q3_K>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

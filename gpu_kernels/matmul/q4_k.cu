@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 #include "gpu_kernels/matmul/k_scales.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -26,7 +26,7 @@ struct Q4_K : CodeFormat<32, true> {
 }  // namespace
 
 void multiply_q4_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Q4_K>(params, stream);
+  multiply<Q4_K>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -25,7 +25,7 @@ struct Q5_0 : CodeFormat<32, false> {
 }  // namespace
 
 void multiply_q5_0(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Q5_0>(params, stream);
+  multiply<Q5_0>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

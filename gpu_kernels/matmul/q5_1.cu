@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -24,7 +24,7 @@ struct Q5_1 : CodeFormat<32, true> {
 }  // namespace
 
 void multiply_q5_1(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Q5_1>(params, stream);
+  multiply<Q5_1>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 #include "gpu_kernels/matmul/k_scales.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -30,7 +30,7 @@ struct Q5_K : CodeFormat<32, true> {
 }  // namespace
 
 void multiply_q5_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Q5_K>(params, stream);
+  multiply<Q5_K>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

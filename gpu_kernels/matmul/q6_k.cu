@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -38,7 +38,7 @@ struct Q6_K : CodeFormat<16, false> {
 }  // namespace
 
 void multiply_q6_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Q6_K>(params, stream);
+  multiply<Q6_K>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

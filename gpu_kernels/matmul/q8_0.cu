@@ -1,5 +1,5 @@
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/multiply.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -20,7 +20,7 @@ struct Q8_0 : CodeFormat<32, false> {
 }  // namespace
 
 void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Q8_0>(params, stream);
+  multiply<Q8_0>(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -65,6 +65,22 @@ struct CodeFormat {
     return sum;
   }
 
+  // Two bfloat16s a word.
+  static __device__ __forceinline__ void round(const Piece& piece, uint32_t* pairs) {
+    HEARTH_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      float weights[4];
+      HEARTH_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const float scale = piece.scales[i * kGroups / 8];
+        weights[j] = signed_byte_to_float(piece.codes[i], j) * scale;
+        if constexpr (kHasMinimums) weights[j] -= piece.minimums[i * kGroups / 8];
+      }
+      pairs[2 * i] = pack_bfloat16s(weights[0], weights[1]);
+      pairs[2 * i + 1] = pack_bfloat16s(weights[2], weights[3]);
+    }
+  }
+
   static __device__ __forceinline__ void load_table() {}
 
   // A row is whole pieces.
@@ -102,6 +118,13 @@ struct FloatFormat {
     HEARTH_UNROLL
     for (int i = 0; i < kPiece; ++i) sum = fmaf(piece.weights[i], input.x[i], sum);
     return sum;
+  }
+
+  static __device__ __forceinline__ void round(const Piece& piece, uint32_t* pairs) {
+    HEARTH_UNROLL
+    for (int i = 0; i < kPiece / 2; ++i) {
+      pairs[i] = pack_bfloat16s(piece.weights[2 * i], piece.weights[2 * i + 1]);
+    }
   }
 
   static __device__ __forceinline__ void load_table() {}
