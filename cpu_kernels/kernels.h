@@ -13,8 +13,6 @@
 
 namespace hearth {
 
-enum class KvType : uint32_t { kF32, kBF16 };
-
 constexpr int kQuantBlock = 32;  // activations that share one scale
 constexpr int kQuantHalf = 16;   // activations that share one sum
 constexpr int kIndexHeadLanes = 16;

@@ -15,4 +15,24 @@ void rope(const GpuRopeParams& params, GpuStream stream);
 void swiglu(const GpuSwigluParams& params, GpuStream stream);
 void weighted_sum(const GpuWeightedSumParams& params, GpuStream stream);
 
+void embed(const GpuEmbedParams& params, GpuStream stream);
+void enter_hyper(const GpuEnterHyperParams& params, GpuStream stream);
+void leave_hyper(const GpuLeaveHyperParams& params, GpuStream stream);
+void route(const GpuRouteParams& params, GpuStream stream);
+void tile_picks(const GpuTilePicksParams& params, GpuStream stream);
+void expert_hidden(const GpuExpertHiddenParams& params, GpuStream stream);
+void expert_output(const GpuExpertOutputParams& params, GpuStream stream);
+void sum_experts(const GpuSumExpertsParams& params, GpuStream stream);
+void argmax(const GpuArgmaxParams& params, GpuStream stream);
+void add(const GpuAddParams& params, GpuStream stream);
+void gather(const GpuGatherParams& params, GpuStream stream);
+
+void rope_angles(const GpuRopeAnglesParams& params, GpuStream stream);
+void store_window(const GpuStoreWindowParams& params, GpuStream stream);
+int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim);
+void attention(const GpuAttentionParams& params, GpuStream stream);
+void append_entries(const GpuAppendEntriesParams& params, GpuStream stream);
+void index_scores(const GpuIndexScoresParams& params, GpuStream stream);
+void select_top_k(const GpuSelectTopKParams& params, GpuStream stream);
+
 }  // namespace hearth::HEARTH_GPU

@@ -18,6 +18,26 @@ const GpuKernels kKernels = {
     .rope = rope,
     .swiglu = swiglu,
     .weighted_sum = weighted_sum,
+
+    .embed = embed,
+    .enter_hyper = enter_hyper,
+    .leave_hyper = leave_hyper,
+    .route = route,
+    .tile_picks = tile_picks,
+    .expert_hidden = expert_hidden,
+    .expert_output = expert_output,
+    .sum_experts = sum_experts,
+    .argmax = argmax,
+    .add = add,
+    .gather = gather,
+
+    .rope_angles = rope_angles,
+    .store_window = store_window,
+    .attention_scratch_floats = attention_scratch_floats,
+    .attention = attention,
+    .append_entries = append_entries,
+    .index_scores = index_scores,
+    .select_top_k = select_top_k,
 };
 
 }  // namespace hearth::HEARTH_GPU

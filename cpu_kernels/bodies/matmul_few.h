@@ -210,7 +210,8 @@ class FewTokens {
   using F = Format<type>;
 
  public:
-  explicit FewTokens(const MatmulParams& p) : p_(p), weights_(p.w) {
+  explicit FewTokens(const MatmulParams& p)
+      : p_(p), weights_(p.w), rows_ahead_(rows_ahead(weights_.row_bytes)) {
     for (int t = 0; t < tokens; ++t) {
       const int64_t row = x_row(p, t), k = p.w.cols;
       rows_[t] = {p.xq.codes + row * k, p.xq.scales + row * k / 32, p.xq.sums + row * k / 16};
@@ -226,10 +227,19 @@ class FewTokens {
   static constexpr int kRows = F::kRows;  // that share the work on the activations
   static constexpr int kGroups = kRows / kGroupRows;
 
+  // Rows between those at hand and those asked for: short ones need more of them.
+  static int64_t rows_ahead(int64_t row_bytes) {
+    constexpr int64_t kBytesAhead = 16 << 10;
+    const int64_t groups = (kBytesAhead + kRows * row_bytes - 1) / (kRows * row_bytes);
+    return kRows * groups;
+  }
+
   // From the rows at hand to those that come next: of this call, or the caller's; else none.
   int64_t bytes_ahead(int64_t row) const {
-    if (row + kRows < p_.row_end) return kRows * weights_.row_bytes;
-    return p_.next != nullptr ? p_.next - weights_.row(row) : 0;
+    const int64_t ahead = row + rows_ahead_;
+    if (ahead < p_.row_end) return rows_ahead_ * weights_.row_bytes;
+    if (p_.next == nullptr) return 0;
+    return p_.next + (ahead - p_.row_end) * weights_.row_bytes - weights_.row(row);
   }
 
   // kRows rows from `row`; those past the end repeat the last.
@@ -308,6 +318,7 @@ class FewTokens {
 
   const MatmulParams& p_;
   StepReader<F> weights_;
+  const int64_t rows_ahead_;
   int64_t ahead_ = 0;
   TokenRow rows_[tokens];
   PaddedStep padded_[tokens];

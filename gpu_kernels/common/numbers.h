@@ -59,12 +59,12 @@ __device__ __forceinline__ uint32_t pack_bfloat16s(float low, float high) {
 #endif
 }
 
-// To nearest, ties to even.
+// To nearest, ties to even; NaN to 0.
 __device__ __forceinline__ int32_t round_to_int(float value) {
 #ifdef __CUDACC__
   return __float2int_rn(value);
 #else
-  return static_cast<int32_t>(nearbyintf(value));
+  return value == value ? static_cast<int32_t>(nearbyintf(value)) : 0;
 #endif
 }
 
@@ -108,12 +108,31 @@ __device__ __forceinline__ uint16_t load_pair(const unsigned char* bytes) {
   return static_cast<uint16_t>(bytes[0] | bytes[1] << 8);
 }
 
+__device__ __forceinline__ int32_t count_bits(uint32_t bits) {
+#ifdef __CUDACC__
+  return __popc(bits);
+#else
+  return __builtin_popcount(bits);
+#endif
+}
+
 // The sum over all lanes, in every lane, the same way in each of them.
 __device__ __forceinline__ float warp_sum(float value) {
   for (int distance = kWarpLanes / 2; distance > 0; distance /= 2) {
     value += __shfl_xor_sync(kAllLanes, value, distance);
   }
   return value;
+}
+
+// The sum over a block of kThreads, in every thread; `sums`, one a warp, is its own shared memory.
+template <uint32_t kThreads>
+__device__ __forceinline__ float block_sum(float value, float* sums) {
+  value = warp_sum(value);
+  if (threadIdx.x % kWarpLanes == 0) sums[threadIdx.x / kWarpLanes] = value;
+  __syncthreads();
+  float sum = 0;
+  for (uint32_t i = 0; i < kThreads / kWarpLanes; ++i) sum += sums[i];
+  return sum;
 }
 
 }  // namespace hearth::HEARTH_GPU

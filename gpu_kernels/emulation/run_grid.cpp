@@ -108,13 +108,15 @@ void BlockRunner::prepare(const LaunchShape& shape) {
 
 void BlockRunner::run(const LaunchShape& shape, const std::function<void()>& thread) {
   prepare(shape);
-  for (uint32_t z = 0; z < shape.grid.z; ++z) {
-    for (uint32_t y = 0; y < shape.grid.y; ++y) {
-      for (uint32_t x = 0; x < shape.grid.x; ++x) {
-        blockIdx = {x, y, z};
-        run_block(thread);
-      }
-    }
+  const dim3 grid = shape.grid;
+  const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
+  const bool backwards = order_ % 2 == 1;
+  for (uint64_t i = 0; i < blocks; ++i) {
+    const uint64_t block = backwards ? blocks - 1 - i : i;
+    blockIdx = {static_cast<uint32_t>(block % grid.x),
+                static_cast<uint32_t>(block / grid.x % grid.y),
+                static_cast<uint32_t>(block / grid.x / grid.y)};
+    run_block(thread);
   }
 }
 

@@ -92,6 +92,7 @@ inline uint32_t __ballot_sync(uint32_t mask, int predicate, const Place& place =
   return static_cast<uint32_t>(
       warp_collective({Collective::Kind::kBallot, mask, own_lane(), value}, place));
 }
+inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 inline int __any_sync(uint32_t mask, int predicate, const Place& place = Place::current()) {
   return __ballot_sync(mask, predicate, place) != 0 ? 1 : 0;
 }
@@ -169,7 +170,6 @@ T atomicCAS(T* at, std::type_identity_t<T> expected, std::type_identity_t<T> val
   return atomic_update(at, [=](T old) { return old == expected ? value : old; });
 }
 
-inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 
 // ---- the names of ours ----
 
@@ -227,7 +227,7 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, GpuStream strea
 }
 
 // The order in which threads run: 0 the lowest that can first, else a random one, to show where one
-// is missing that a kernel should have made sure of.
+// is missing that a kernel should have made sure of. Blocks run forwards or, by chance, backwards.
 void set_thread_order(uint64_t seed);
 
 }  // namespace hearth::emulated

@@ -1,5 +1,5 @@
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -22,8 +22,6 @@ struct BF16 : FloatFormat {
 
 }  // namespace
 
-void multiply_bf16(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<BF16>(params, stream);
-}
+Format format_bf16() { return make_format<BF16>(); }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,5 +1,5 @@
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -19,8 +19,9 @@ struct F32 : FloatFormat {
 
 }  // namespace
 
-void multiply_f32(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<F32>(params, stream);
+// Matrices of float32 are not rounded for tensor cores, so there is no multiply_many of them.
+Format format_f32() {
+  return {multiply_few<F32>, embed_rows<F32>, hidden_of_experts<F32>, output_of_experts<F32>};
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,5 +1,5 @@
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -46,14 +46,16 @@ struct F8_E4M3 : FloatFormat {
     }
   }
 
+  static __device__ __forceinline__ float weight(const Piece& piece, int i) {
+    return piece.weights[i] * piece.scale;
+  }
+
   // A row is whole blocks.
   static __device__ __forceinline__ void cut(Piece&, int64_t) {}
 };
 
 }  // namespace
 
-void multiply_f8_e4m3(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<F8_E4M3>(params, stream);
-}
+Format format_f8_e4m3() { return make_format<F8_E4M3>(); }
 
 }  // namespace hearth::HEARTH_GPU

@@ -34,12 +34,21 @@ struct FewRows {
   // Its place within 16 bytes before it, a word read past it behind it.
   static constexpr int kStageBytes = (15 + kChunkBytes + 4 + 15) / 16 * 16;
   static constexpr int kStages = kFewFetched / kRows;
+  static constexpr int kSharedBytes = F::kTableBytes + kFewWarps * kFewFetched * kStageBytes;
 
-  const unsigned char* row[kRows];
+  const unsigned char* row[kRows];  // set by the caller
   int64_t row_bytes;
   int64_t first_chunk, chunk_step, chunks;  // `chunks` of them, `chunk_step` apart
   unsigned char* stages;                    // [kStages, kRows, kStageBytes]
 
+  // The share of warp `warp` of the block, of the `ways` that share its rows of `cols` weights.
+  __device__ __forceinline__ void set_share(int warp, int ways, int64_t cols) {
+    row_bytes = cols / F::kBlock * F::kBlockBytes;
+    first_chunk = warp % ways;
+    chunk_step = ways;
+    chunks = divide_up(divide_up(cols, F::kChunk) - first_chunk, ways);
+    stages = dynamic_shared<unsigned char>() + F::kTableBytes + warp * (kFewFetched * kStageBytes);
+  }
   __device__ __forceinline__ const unsigned char* chunk_begin(int r, int64_t number) const {
     return row[r] + (first_chunk + number * chunk_step) * kChunkBytes;
   }
@@ -59,12 +68,6 @@ struct FewRows {
   __device__ __forceinline__ const unsigned char* fetched(int r, int64_t number) const {
     return stage(r, number) + (reinterpret_cast<uintptr_t>(chunk_begin(r, number)) & 15);
   }
-};
-
-struct FewParams {
-  GpuMatmulParams matmul;
-  int64_t row_bytes;
-  int32_t ways;  // warps that share a row
 };
 
 template <typename F, int kTokens, int kRows>
@@ -93,36 +96,13 @@ __device__ __forceinline__ void multiply_chunk(const GpuMatmulParams& p,
   }
 }
 
+// The dot products of a warp's share of its rows with rows of x, which `p` says how to read; each
+// lane has a part of each. All threads of the block come here, those without chunks too.
 template <typename F, int kTokens, int kRows>
-__global__ void __launch_bounds__(kBlockThreads) few_kernel(FewParams few) {
-  __shared__ float partial[kFewWarps][kRows][kTokens];
-  const GpuMatmulParams& p = few.matmul;
-  const int warp = static_cast<int>(threadIdx.x) / kWarpLanes,
-            lane = static_cast<int>(threadIdx.x) % kWarpLanes;
-  const int groups = kFewWarps / few.ways;  // of warps with the same rows
-  const int64_t group_row = (static_cast<int64_t>(blockIdx.x) * groups + warp / few.ways) * kRows;
-  const int64_t first_token = static_cast<int64_t>(blockIdx.y) * kTokens;
-
-  // A row or token past the last is the last one again; it is not written.
-  FewRows<F, kRows> rows;
-  for (int r = 0; r < kRows; ++r) {
-    rows.row[r] =
-        p.w.data + (group_row + r < p.w.rows ? group_row + r : p.w.rows - 1) * few.row_bytes;
-  }
-  rows.row_bytes = few.row_bytes;
-  rows.first_chunk = warp % few.ways;
-  rows.chunk_step = few.ways;
-  const int64_t chunks = divide_up(p.w.cols, F::kChunk);
-  rows.chunks = group_row < p.w.rows ? divide_up(chunks - rows.first_chunk, few.ways) : 0;
-  rows.stages =
-      dynamic_shared<unsigned char>() + F::kTableBytes + warp * (kFewFetched * rows.kStageBytes);
-  int64_t x_rows[kTokens];
-  for (int t = 0; t < kTokens; ++t) {
-    const int64_t token = first_token + t < p.n ? first_token + t : p.n - 1;
-    x_rows[t] = p.x_rows != nullptr ? p.x_rows[token] : token;
-  }
-
-  float sums[kRows][kTokens] = {};
+__device__ __forceinline__ void multiply_share(const GpuMatmulParams& p,
+                                               const FewRows<F, kRows>& rows,
+                                               const int64_t (&x_rows)[kTokens],
+                                               float (&sums)[kRows][kTokens]) {
   for (int i = 0; i < rows.kStages; ++i) rows.fetch(i);
   if constexpr (F::kTableBytes > 0) {
     F::load_table();
@@ -135,13 +115,52 @@ __global__ void __launch_bounds__(kBlockThreads) few_kernel(FewParams few) {
     __syncwarp();  // and nobody reads it any more
     rows.fetch(i + rows.kStages);
   }
+}
 
+// The parts of all lanes together, where the block's warps put what they have.
+template <int kTokens, int kRows>
+__device__ __forceinline__ void add_lanes(const float (&sums)[kRows][kTokens],
+                                          float (&out)[kRows][kTokens]) {
   for (int r = 0; r < kRows; ++r) {
     for (int t = 0; t < kTokens; ++t) {
       const float sum = warp_sum(sums[r][t]);
-      if (lane == 0) partial[warp][r][t] = sum;
+      if (threadIdx.x % kWarpLanes == 0) out[r][t] = sum;
     }
   }
+}
+
+struct FewParams {
+  GpuMatmulParams matmul;
+  int64_t row_bytes;
+  int32_t ways;  // warps that share a row
+};
+
+template <typename F, int kTokens, int kRows>
+__global__ void __launch_bounds__(kBlockThreads) few_kernel(FewParams few) {
+  __shared__ float partial[kFewWarps][kRows][kTokens];
+  const GpuMatmulParams& p = few.matmul;
+  const int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
+  const int groups = kFewWarps / few.ways;  // of warps with the same rows
+  const int64_t group_row = (static_cast<int64_t>(blockIdx.x) * groups + warp / few.ways) * kRows;
+  const int64_t first_token = static_cast<int64_t>(blockIdx.y) * kTokens;
+
+  // A row or token past the last is the last one again; it is not written.
+  FewRows<F, kRows> rows;
+  for (int r = 0; r < kRows; ++r) {
+    rows.row[r] =
+        p.w.data + (group_row + r < p.w.rows ? group_row + r : p.w.rows - 1) * few.row_bytes;
+  }
+  rows.set_share(warp, few.ways, p.w.cols);
+  if (group_row >= p.w.rows) rows.chunks = 0;
+  int64_t x_rows[kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    const int64_t token = first_token + t < p.n ? first_token + t : p.n - 1;
+    x_rows[t] = p.x_rows != nullptr ? p.x_rows[token] : token;
+  }
+
+  float sums[kRows][kTokens] = {};
+  multiply_share<F, kTokens, kRows>(p, rows, x_rows, sums);
+  add_lanes<kTokens, kRows>(sums, partial[warp]);
   __syncthreads();
   for (int i = threadIdx.x; i < groups * kRows * kTokens; i += kBlockThreads) {
     const int r = i % kRows, group = i / kRows % groups, t = i / kRows / groups;
@@ -159,9 +178,8 @@ void launch_few(const FewParams& few, GpuStream stream) {
   const int64_t block_rows = kFewWarps / few.ways * kRows;
   const dim3 grid(static_cast<uint32_t>(divide_up(few.matmul.w.rows, block_rows)),
                   static_cast<uint32_t>(divide_up(few.matmul.n, kTokens)));
-  const size_t shared_bytes =
-      F::kTableBytes + size_t{kFewWarps} * kFewFetched * FewRows<F, kRows>::kStageBytes;
-  launch(few_kernel<F, kTokens, kRows>, {grid, kBlockThreads, shared_bytes}, stream, few);
+  launch(few_kernel<F, kTokens, kRows>, {grid, kBlockThreads, FewRows<F, kRows>::kSharedBytes},
+         stream, few);
 }
 
 // How many warps share a row does not depend on the tokens, and so neither does a result.

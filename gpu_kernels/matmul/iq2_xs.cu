@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codebook.h"
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -36,8 +36,6 @@ struct IQ2_XS : CodeFormat<16, false> {
 
 }  // namespace
 
-void multiply_iq2_xs(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<IQ2_XS>(params, stream);
-}
+Format format_iq2_xs() { return make_format<IQ2_XS>(); }
 
 }  // namespace hearth::HEARTH_GPU

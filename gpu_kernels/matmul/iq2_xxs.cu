@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codebook.h"
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -35,8 +35,6 @@ struct IQ2_XXS : CodeFormat<32, false> {
 
 }  // namespace
 
-void multiply_iq2_xxs(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<IQ2_XXS>(params, stream);
-}
+Format format_iq2_xxs() { return make_format<IQ2_XXS>(); }
 
 }  // namespace hearth::HEARTH_GPU

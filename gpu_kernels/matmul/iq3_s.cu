@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codebook.h"
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -36,8 +36,6 @@ struct IQ3_S : CodeFormat<32, false> {
 
 }  // namespace
 
-void multiply_iq3_s(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<IQ3_S>(params, stream);
-}
+Format format_iq3_s() { return make_format<IQ3_S>(); }
 
 }  // namespace hearth::HEARTH_GPU

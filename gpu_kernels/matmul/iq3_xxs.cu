@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codebook.h"
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -37,8 +37,6 @@ struct IQ3_XXS : CodeFormat<32, false> {
 
 }  // namespace
 
-void multiply_iq3_xxs(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<IQ3_XXS>(params, stream);
-}
+Format format_iq3_xxs() { return make_format<IQ3_XXS>(); }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
 #include "gpu_kernels/matmul/iq4_values.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -23,8 +23,6 @@ struct IQ4_NL : CodeFormat<32, false> {
 
 }  // namespace
 
-void multiply_iq4_nl(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<IQ4_NL>(params, stream);
-}
+Format format_iq4_nl() { return make_format<IQ4_NL>(); }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
 #include "gpu_kernels/matmul/iq4_values.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -27,8 +27,6 @@ struct IQ4_XS : CodeFormat<32, false> {
 
 }  // namespace
 
-void multiply_iq4_xs(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<IQ4_XS>(params, stream);
-}
+Format format_iq4_xs() { return make_format<IQ4_XS>(); }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -28,8 +28,6 @@ struct Mxfp4 : CodeFormat<32, false> {
 
 }  // namespace
 
-void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<Mxfp4>(params, stream);
-}
+Format format_mxfp4() { return make_format<Mxfp4>(); }
 
 }  // namespace hearth::HEARTH_GPU

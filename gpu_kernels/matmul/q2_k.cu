@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -31,8 +31,6 @@ struct Q2_K : CodeFormat<16, true> {
 
 }  // namespace
 
-void multiply_q2_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<Q2_K>(params, stream);
-}
+Format format_q2_k() { return make_format<Q2_K>(); }
 
 }  // namespace hearth::HEARTH_GPU

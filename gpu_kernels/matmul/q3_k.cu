@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -36,8 +36,6 @@ struct Q3_K : CodeFormat<16, false> {
 
 }  // namespace
 
-void multiply_q3_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<Q3_K>(params, stream);
-}
+Format format_q3_k() { return make_format<Q3_K>(); }
 
 }  // namespace hearth::HEARTH_GPU

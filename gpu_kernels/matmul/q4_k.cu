@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
 #include "gpu_kernels/matmul/k_scales.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -25,8 +25,6 @@ struct Q4_K : CodeFormat<32, true> {
 
 }  // namespace
 
-void multiply_q4_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<Q4_K>(params, stream);
-}
+Format format_q4_k() { return make_format<Q4_K>(); }
 
 }  // namespace hearth::HEARTH_GPU

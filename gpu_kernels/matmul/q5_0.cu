@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -24,8 +24,6 @@ struct Q5_0 : CodeFormat<32, false> {
 
 }  // namespace
 
-void multiply_q5_0(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<Q5_0>(params, stream);
-}
+Format format_q5_0() { return make_format<Q5_0>(); }
 
 }  // namespace hearth::HEARTH_GPU

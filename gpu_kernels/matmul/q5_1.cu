@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -23,8 +23,6 @@ struct Q5_1 : CodeFormat<32, true> {
 
 }  // namespace
 
-void multiply_q5_1(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<Q5_1>(params, stream);
-}
+Format format_q5_1() { return make_format<Q5_1>(); }
 
 }  // namespace hearth::HEARTH_GPU

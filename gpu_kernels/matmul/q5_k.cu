@@ -1,7 +1,7 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
 #include "gpu_kernels/matmul/k_scales.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -29,8 +29,6 @@ struct Q5_K : CodeFormat<32, true> {
 
 }  // namespace
 
-void multiply_q5_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<Q5_K>(params, stream);
-}
+Format format_q5_k() { return make_format<Q5_K>(); }
 
 }  // namespace hearth::HEARTH_GPU

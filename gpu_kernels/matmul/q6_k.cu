@@ -1,6 +1,6 @@
 #include "gpu_kernels/matmul/codes.h"
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -37,8 +37,6 @@ struct Q6_K : CodeFormat<16, false> {
 
 }  // namespace
 
-void multiply_q6_k(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<Q6_K>(params, stream);
-}
+Format format_q6_k() { return make_format<Q6_K>(); }
 
 }  // namespace hearth::HEARTH_GPU

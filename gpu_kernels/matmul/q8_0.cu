@@ -1,5 +1,5 @@
 #include "gpu_kernels/matmul/formats.h"
-#include "gpu_kernels/matmul/multiply.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -19,8 +19,6 @@ struct Q8_0 : CodeFormat<32, false> {
 
 }  // namespace
 
-void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream) {
-  multiply<Q8_0>(params, stream);
-}
+Format format_q8_0() { return make_format<Q8_0>(); }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,11 +1,15 @@
-// How a weight format takes part in the products of few tokens. A format is a struct with
+// How a weight format takes part in products and in embeddings. A format is a struct with
 //   kBlock, kBlockBytes   weights and bytes of a stored block
 //   kChunk                weights that a warp fetches at once: a multiple of 32 pieces and of
-//   kBlock, about 1 KiB unpack(chunk, piece)  piece number `piece` of the chunk, from bytes of any
-//   alignment in shared memory, which may
-//                         be read up to 4 bytes past the chunk
+//                         kBlock, about 1 KiB
+//   unpack(chunk, piece)  piece number `piece` of the chunk, from bytes of any alignment in shared
+//                         memory, which may be read up to 4 bytes past the chunk
+//   kTableBytes, load_table()   where unpacking looks things up: the size of its table, a multiple
+//                         of 16, and how the threads of a block together put it at the beginning
+//                         of the shared memory; they meet before they unpack
 // and the rest from one of the two bases here: what a piece is, what of the activations meets it,
-// and the product. Sums go in one order, whatever the number of tokens.
+// the product, and the weights as floats or bfloat16s; and that there is no table. Sums go in one
+// order, whatever the number of tokens.
 #pragma once
 
 #include "gpu_kernels/common/numbers.h"
@@ -85,6 +89,12 @@ struct CodeFormat {
 
   // A row is whole pieces.
   static __device__ __forceinline__ void cut(Piece&, int64_t) {}
+
+  static __device__ __forceinline__ float weight(const Piece& piece, int i) {
+    const auto code = static_cast<int8_t>(piece.codes[i / 4] >> (i % 4 * 8));
+    const float value = static_cast<float>(code) * piece.scales[i / kGroup];
+    return kHasMinimums ? value - piece.minimums[kHasMinimums ? i / kGroup : 0] : value;
+  }
 };
 
 // Pieces of 8 weights as floats, times activations as floats.
@@ -136,6 +146,10 @@ struct FloatFormat {
     for (int i = 0; i < kPiece; ++i) {
       if (i >= count) piece.weights[i] = 0;
     }
+  }
+
+  static __device__ __forceinline__ float weight(const Piece& piece, int i) {
+    return piece.weights[i];
   }
 };
 

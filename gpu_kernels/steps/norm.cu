@@ -5,26 +5,15 @@
 namespace hearth::HEARTH_GPU {
 namespace {
 
-constexpr int kWarps = kBlockThreads / kWarpLanes;
-
-// The sum over the block, in every thread.
-__device__ float block_sum(float value) {
-  __shared__ float sums[kWarps];
-  value = warp_sum(value);
-  if (threadIdx.x % kWarpLanes == 0) sums[threadIdx.x / kWarpLanes] = value;
-  __syncthreads();
-  float sum = 0;
-  for (int i = 0; i < kWarps; ++i) sum += sums[i];
-  return sum;
-}
-
 // A block takes one row.
 __global__ void __launch_bounds__(kBlockThreads) rms_norm_kernel(GpuRmsNormParams p) {
   const float* x = p.x + blockIdx.x * p.k;
   float* y = p.y + blockIdx.x * p.k;
+  __shared__ float sums[kBlockThreads / kWarpLanes];
   float sum = 0;
   for (int64_t i = threadIdx.x; i < p.k; i += kBlockThreads) sum = fmaf(x[i], x[i], sum);
-  const float factor = 1.0f / sqrtf(block_sum(sum) / static_cast<float>(p.k) + p.eps);
+  const float factor =
+      1.0f / sqrtf(block_sum<kBlockThreads>(sum, sums) / static_cast<float>(p.k) + p.eps);
   for (int64_t i = threadIdx.x; i < p.k; i += kBlockThreads) {
     const float value = x[i] * factor;
     y[i] = p.gain != nullptr ? value * p.gain[i] : value;

@@ -1,5 +1,5 @@
-// The weight formats of GGUF files: ids, block sizes, names. Plain data: kernels include this
-// header.
+// The weight formats of GGUF files: ids, block sizes, names; and how rows of a cache are stored.
+// Plain data: kernels include this header.
 #pragma once
 
 #include <cstdint>
@@ -34,6 +34,9 @@ enum class TensorType : uint32_t {
   // exponent of their scale (E8M0).
   kF8_E4M3 = 1u << 16,
 };
+
+// Values of the cache.
+enum class KvType : uint32_t { kF32, kBF16 };
 
 struct TypeInfo {
   TensorType type;

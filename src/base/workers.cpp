@@ -17,6 +17,32 @@ struct alignas(64) Share {
   int64_t end;
 };
 
+// The pieces of a loop, by node.
+class Pieces {
+ public:
+  Pieces(int64_t count, int nodes) : nodes_(std::min(nodes, kNodesMax)) {
+    for (int node = 0; node < nodes_; ++node) {
+      shares_[node].next.store(node_share_begin(count, node, nodes_), std::memory_order_relaxed);
+      shares_[node].end = node_share_begin(count, node + 1, nodes_);
+    }
+  }
+
+  // A piece that nobody has: of this node's share as long as there is one; -1 when all are taken.
+  int64_t take(int node) {
+    for (int i = 0; i < nodes_; ++i) {
+      Share& share = shares_[(node + i) % nodes_];
+      if (share.next.load(std::memory_order_relaxed) >= share.end) continue;
+      const int64_t piece = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (piece < share.end) return piece;
+    }
+    return -1;
+  }
+
+ private:
+  const int nodes_;
+  Share shares_[kNodesMax];
+};
+
 }  // namespace
 
 void Workers::on_each_thread(const std::function<void(int)>& body) const {
@@ -24,30 +50,37 @@ void Workers::on_each_thread(const std::function<void(int)>& body) const {
   body(omp_get_thread_num());
 }
 
-void Workers::run(int64_t count, int64_t grain, RangeBody body) const noexcept {
-  grain = std::max<int64_t>(grain, 1);
-  const int64_t pieces = (count + grain - 1) / grain;
-  const int nodes = std::min(nodes_, kNodesMax);
-  Share shares[kNodesMax];
-  for (int node = 0; node < nodes; ++node) {
-    shares[node].next.store(node_share_begin(pieces, node, nodes), std::memory_order_relaxed);
-    shares[node].end = node_share_begin(pieces, node + 1, nodes);
-  }
-  // Always the whole team: OpenMP ends the threads that a smaller one leaves over.
+// Always the whole team, but for a single piece: OpenMP ends the threads that a smaller one leaves
+// over.
+template <typename F>
+void Workers::on_team(int64_t pieces, F&& body) const noexcept {
   [[maybe_unused]] const bool alone = pieces <= 1 || threads_ == 1;
 #pragma omp parallel num_threads(threads_) if (!alone)
-  {
-    const int thread = omp_get_thread_num();
-    for (int i = 0; i < nodes; ++i) {
-      Share& share = shares[(node_of(thread) + i) % nodes];
-      for (int64_t piece;
-           (piece = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;) {
-        const int64_t begin = piece * grain;
-        body(begin, std::min(begin + grain, count), thread);
-        if (thread == 0 && between_pieces_) between_pieces_();
-      }
+  body(omp_get_thread_num());
+}
+
+void Workers::run_ranges(int64_t count, int64_t grain, LoopBody body) const noexcept {
+  grain = std::max<int64_t>(grain, 1);
+  const int64_t pieces = (count + grain - 1) / grain;
+  Pieces rest(pieces, nodes_);
+  on_team(pieces, [&](int thread) {
+    for (int64_t piece; (piece = rest.take(node_of(thread))) >= 0;) {
+      body(piece * grain, std::min((piece + 1) * grain, count), thread);
+      if (thread == 0 && between_pieces_) between_pieces_();
     }
-  }
+  });
+}
+
+void Workers::run_pieces(int64_t count, LoopBody body) const noexcept {
+  Pieces rest(count, nodes_);
+  on_team(count, [&](int thread) {
+    for (int64_t piece = rest.take(node_of(thread)); piece >= 0;) {
+      const int64_t next = rest.take(node_of(thread));
+      body(piece, next, thread);
+      if (thread == 0 && between_pieces_) between_pieces_();
+      piece = next;
+    }
+  });
 }
 
 }  // namespace hearth

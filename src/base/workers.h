@@ -8,17 +8,15 @@
 
 namespace hearth {
 
-// A borrowed callable void(int64_t begin, int64_t end, int thread); it must not throw.
-class RangeBody {
+// A borrowed callable void(int64_t, int64_t, int thread); it must not throw.
+class LoopBody {
  public:
   template <typename F>
-  RangeBody(F& body)  // NOLINT: implicit, so that a lambda can be passed
-      : object_(&body), call_([](void* object, int64_t begin, int64_t end, int thread) {
-          (*static_cast<F*>(object))(begin, end, thread);
+  LoopBody(F& body)  // NOLINT: implicit, so that a lambda can be passed
+      : object_(&body), call_([](void* object, int64_t a, int64_t b, int thread) {
+          (*static_cast<F*>(object))(a, b, thread);
         }) {}
-  void operator()(int64_t begin, int64_t end, int thread) const {
-    call_(object_, begin, end, thread);
-  }
+  void operator()(int64_t a, int64_t b, int thread) const { call_(object_, a, b, thread); }
 
  private:
   void* object_;
@@ -46,11 +44,23 @@ class Workers {
   template <typename F>
   void for_range(int64_t count, int64_t grain, F&& body) const noexcept {
     std::remove_reference_t<F>& borrowed = body;
-    run(count, grain, RangeBody(borrowed));
+    run_ranges(count, grain, LoopBody(borrowed));
+  }
+
+  // The same for pieces of one, by body(piece, next, thread): `next` is what this thread takes
+  // afterwards, which it can prepare for; -1 for none. A piece that is taken waits for its thread,
+  // so the last ones should be short.
+  template <typename F>
+  void for_pieces(int64_t count, F&& body) const noexcept {
+    std::remove_reference_t<F>& borrowed = body;
+    run_pieces(count, LoopBody(borrowed));
   }
 
  private:
-  void run(int64_t count, int64_t grain, RangeBody body) const noexcept;
+  void run_ranges(int64_t count, int64_t grain, LoopBody body) const noexcept;
+  void run_pieces(int64_t count, LoopBody body) const noexcept;
+  template <typename F>
+  void on_team(int64_t pieces, F&& body) const noexcept;
 
   int threads_;
   int nodes_;

@@ -159,8 +159,8 @@ void multiply(Compute& compute, StageTotals& totals, std::span<const Product> pr
   for (const Product& product : products)
     row_tile = std::max(row_tile, row_tile_of(compute, product));
   const auto pieces = cut_into_pieces(compute, products, row_tile);
-  compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) multiply_piece(compute, pieces[i]);
+  compute.workers.for_pieces(std::ssize(pieces), [&](int64_t piece, int64_t next, int) {
+    multiply_piece(compute, pieces[piece], next >= 0 ? &pieces[next] : nullptr);
   });
 }
 

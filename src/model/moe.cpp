@@ -55,15 +55,12 @@ void gate_and_up(Step& step, StageTotals& totals, std::span<const ExpertGroup> g
   const bool rounds = reads_rounded(compute.kernels, groups.front().weights.down, compute.prefill);
   const auto gates = std::span(products).first(groups.size());
   const auto pieces = cut_into_pieces(compute, gates, kQuantBlock);
-  compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      const ProductPiece& piece = pieces[i];
-      const int64_t g = piece.product - gates.data();
-      const ProductPiece up{piece.product + gates.size(), piece.row_begin, piece.row_end};
-      multiply_piece(compute, piece, &up);
-      multiply_piece(compute, up);
-      activate(compute.kernels, groups[g], piece, rounds, hidden);
-    }
+  compute.workers.for_pieces(std::ssize(pieces), [&](int64_t i, int64_t next, int) {
+    const ProductPiece& piece = pieces[i];
+    const ProductPiece up{piece.product + gates.size(), piece.row_begin, piece.row_end};
+    multiply_piece(compute, piece, &up);
+    multiply_piece(compute, up, next >= 0 ? &pieces[next] : nullptr);
+    activate(compute.kernels, groups[piece.product - gates.data()], piece, rounds, hidden);
   });
   hidden.rows.is_rounded = rounds;
 }
@@ -108,32 +105,37 @@ void list_down_products(Step& step, std::span<const ExpertGroup> groups,
   }
 }
 
+// The outputs of every token's experts, columns begin .. end - 1, in routing order.
+void sum_outputs(const Step& step, int64_t begin, int64_t end) {
+  const Activations& act = step.act;
+  const int32_t outputs = step.config.experts_used + 1;
+  for (int32_t row = 0; row < step.batch.n(); ++row) {
+    step.compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim + begin,
+                                      act.dim, act.pick_weights.as<float>() + row * outputs,
+                                      outputs, end - begin, act.output_row(row) + begin);
+  }
+}
+
 // The second loop: each piece computes the same rows of every expert's down, and sums the outputs
 // of all experts where these are the last.
 void down_and_sum(Step& step, StageTotals& totals, bool is_last) {
   const Compute& compute = step.compute;
   const int64_t row_tile = compute.prefill ? kPrefillRowTile : 16;
   const Activations& act = step.act;
-  const int32_t outputs = step.config.experts_used + 1;
   count_work(totals, act.products);
   const auto pieces = cut_into_pieces(step.compute, std::span(act.products).first(1), row_tile);
-  compute.workers.for_range(std::ssize(pieces), 1, [&](int64_t first, int64_t last, int) {
-    for (int64_t i = first; i < last; ++i) {
-      const int64_t begin = pieces[i].row_begin, rows = pieces[i].row_end - begin;
-      const auto piece_of = [&](size_t p) {
-        return ProductPiece{&act.products[p], begin, begin + rows};
-      };
-      for (size_t p = 0; p < act.products.size(); ++p) {
-        const ProductPiece next = piece_of(std::min(p + 1, act.products.size() - 1));
-        multiply_piece(compute, piece_of(p), p + 1 < act.products.size() ? &next : nullptr);
-      }
-      if (!is_last) continue;
-      for (int32_t row = 0; row < step.batch.n(); ++row) {
-        compute.kernels.weighted_sum(act.expert_out.as<float>() + row * outputs * act.dim + begin,
-                                     act.dim, act.pick_weights.as<float>() + row * outputs, outputs,
-                                     rows, act.output_row(row) + begin);
-      }
+  compute.workers.for_pieces(std::ssize(pieces), [&](int64_t i, int64_t next, int) {
+    const auto piece_of = [&](int64_t p, size_t product) {
+      return ProductPiece{&act.products[product], pieces[p].row_begin, pieces[p].row_end};
+    };
+    for (size_t p = 0; p < act.products.size(); ++p) {
+      const bool is_last_product = p + 1 == act.products.size();
+      const int64_t after = is_last_product ? next : i;
+      const ProductPiece ahead =
+          after >= 0 ? piece_of(after, is_last_product ? 0 : p + 1) : ProductPiece{};
+      multiply_piece(compute, piece_of(i, p), after >= 0 ? &ahead : nullptr);
     }
+    if (is_last) sum_outputs(step, pieces[i].row_begin, pieces[i].row_end);
   });
 }
 

@@ -31,6 +31,28 @@ TEST_CASE("every piece of a range runs once, whatever the threads, nodes and gra
   }
 }
 
+TEST_CASE("every piece runs once, each after it was announced to the thread that runs it") {
+  for (const int threads : {1, 2, 5}) {
+    for (const int nodes : {1, 2}) {
+      if (nodes > threads) continue;
+      const Workers workers(threads, nodes);
+      for (const int64_t count : {0, 1, 2, 7, 100}) {
+        std::vector<std::atomic<int>> runs(count);
+        std::vector<int64_t> announced(threads, -2);  // -2: nothing has run there yet
+        std::atomic<bool> as_announced = true;
+        workers.for_pieces(count, [&](int64_t piece, int64_t next, int thread) {
+          if (announced[thread] != -2 && announced[thread] != piece) as_announced = false;
+          announced[thread] = next;
+          ++runs[piece];
+        });
+        CHECK(as_announced);
+        CHECK(std::ranges::all_of(announced, [](int64_t next) { return next < 0; }));
+        CHECK(std::ranges::all_of(runs, [](auto& n) { return n == 1; }));
+      }
+    }
+  }
+}
+
 TEST_CASE("threads are spread over the nodes in order, a node's share over its range") {
   const Workers workers(8, 2);
   for (int thread = 0; thread < 8; ++thread) CHECK(workers.node_of(thread) == thread / 4);

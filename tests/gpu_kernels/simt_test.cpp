@@ -55,6 +55,8 @@ __global__ void count_kernel(int* sum, int* largest) {
   atomicMax(largest, static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x));
 }
 
+__global__ void last_block_kernel(int* last) { *last = static_cast<int>(blockIdx.x); }
+
 __global__ void early_return_kernel(int* out) {
   if (threadIdx.x >= 40) return;
   __syncthreads();
@@ -157,6 +159,16 @@ TEST_CASE("a missing barrier gives a wrong result") {
   int wrong = 0;
   for (int i = 0; i < 64; ++i) wrong += values[i] != 63 - i ? 1 : 0;
   CHECK(wrong > 0);
+  set_thread_order(0);
+}
+
+TEST_CASE("blocks run in either order") {
+  int last = -1;
+  launch(last_block_kernel, {5, 1}, nullptr, &last);
+  CHECK(last == 4);
+  set_thread_order(1);
+  launch(last_block_kernel, {5, 1}, nullptr, &last);
+  CHECK(last == 0);
   set_thread_order(0);
 }
 

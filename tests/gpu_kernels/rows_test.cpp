@@ -1,0 +1,126 @@
+// The likeliest token, sums and copies of rows, against plain loops.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+#include "gpu_kernels/gpu.h"
+#include "support.h"
+
+using namespace hearth;
+using namespace hearth::test;
+using Floats = std::vector<float>;
+using Rows = std::vector<int32_t>;
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kLargest = std::numeric_limits<float>::max();
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+Floats random_floats(size_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  Floats values(n);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+struct Likeliest {
+  Rows tokens;
+  Floats largest, sums;
+};
+
+Likeliest argmax(const Floats& logits, int64_t n, uint64_t seed, float scale = 1) {
+  Gpu gpu(seed);
+  const int64_t vocab = std::ssize(logits) / n;
+  const GpuArgmaxParams p = {gpu.upload(logits),       n,     vocab,
+                             gpu.allocate<int32_t>(n), scale, gpu.allocate<float>(n),
+                             gpu.allocate<float>(n)};
+  gpu.kernels().argmax(p, gpu.stream());
+  return {gpu.download(p.tokens, n), gpu.download(p.largest, n), gpu.download(p.sums, n)};
+}
+
+}  // namespace
+
+TEST_CASE("argmax: of each row, with what a softmax needs") {
+  for (const int64_t vocab : {1, 5, 300, 4096, 9001}) {
+    CAPTURE(vocab);
+    const int64_t n = 3;
+    const Floats logits = random_floats(n * vocab, static_cast<uint32_t>(vocab));
+    Likeliest expected;
+    for (int64_t row = 0; row < n; ++row) {
+      const float* x = &logits[row * vocab];
+      expected.tokens.push_back(static_cast<int32_t>(std::max_element(x, x + vocab) - x));
+      expected.largest.push_back(x[expected.tokens.back()]);
+      double sum = 0;
+      for (int64_t i = 0; i < vocab; ++i)
+        sum += std::exp((static_cast<double>(x[i]) - expected.largest.back()) * 0.7);
+      expected.sums.push_back(static_cast<float>(sum));
+    }
+    for (const uint64_t seed : {0, 1}) {
+      const Likeliest found = argmax(logits, n, seed, 0.7f);
+      CHECK(found.tokens == expected.tokens);
+      CHECK(found.largest == expected.largest);
+      for (int64_t row = 0; row < n; ++row)
+        CHECK(found.sums[row] == doctest::Approx(expected.sums[row]).epsilon(1e-5));
+    }
+  }
+}
+
+TEST_CASE("argmax: the lowest token wins a tie") {
+  for (const int64_t vocab : {5001, 5000}) {
+    Floats logits(vocab, 1.0f);
+    CHECK(argmax(logits, 1, 1).tokens == Rows{0});
+    for (const int i : {4500, 4200, 1777, 1778}) logits[i] = 2;
+    CHECK(argmax(logits, 1, 2).tokens == Rows{1777});
+  }
+}
+
+TEST_CASE("argmax: NaN never wins, infinities count as the largest floats") {
+  CHECK(argmax({kNan, -3, kNan, -2}, 1, 0).tokens == Rows{3});
+  CHECK(argmax({kNan, kNan}, 1, 0).tokens == Rows{0});
+  CHECK(argmax({-kInfinity, -kInfinity, kNan}, 1, 0).tokens == Rows{0});
+  const Likeliest found = argmax({1, kLargest, kInfinity, -kInfinity, kNan}, 1, 0);
+  CHECK(found.tokens == Rows{1});
+  CHECK(found.largest == Floats{kLargest});
+  CHECK(found.sums == Floats{2});
+}
+
+TEST_CASE("argmax alone") {
+  Gpu gpu;
+  int32_t* tokens = gpu.allocate<int32_t>(1);
+  gpu.kernels().argmax({gpu.upload(Floats{1, 3, 2}), 1, 3, tokens, 1, nullptr, nullptr},
+                       gpu.stream());
+  CHECK(gpu.download(tokens, 1) == Rows{1});
+}
+
+TEST_CASE("add and gather") {
+  Gpu gpu(3);
+  const int64_t width = 333;
+  const Floats x = random_floats(5 * width, 1), y = random_floats(5 * width, 2);
+  const Rows rows = {4, 0, 4};
+  float* out = gpu.upload(y);
+  gpu.kernels().add({gpu.upload(x), std::ssize(x), out}, gpu.stream());
+  Floats sum = y;
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] += x[i];
+  CHECK(gpu.download(out, sum.size()) == sum);
+
+  Floats picked;
+  for (const int32_t row : rows)
+    picked.insert(picked.end(), x.begin() + row * width, x.begin() + (row + 1) * width);
+  float* gathered = gpu.allocate<float>(picked.size());
+  gpu.kernels().gather({gpu.upload(x), gpu.upload(rows), std::ssize(rows), width, gathered},
+                       gpu.stream());
+  CHECK(gpu.download(gathered, picked.size()) == picked);
+}
+
+TEST_CASE("rows of none") {
+  Gpu gpu;
+  gpu.kernels().argmax({}, gpu.stream());
+  gpu.kernels().add({}, gpu.stream());
+  gpu.kernels().gather({}, gpu.stream());
+}
