@@ -33,7 +33,8 @@ struct GpuQuantizeParams {
 
 // y[y_rows[i], r] = w[r] . x[x_rows[i]]. Formats that read rounded activations on the CPU
 // (reads_quantized) read `xq`, the others `x`. One result does not depend on n nor on the other
-// rows.
+// rows. With `prefill` set, more than 8 tokens may be multiplied in bfloat16: reads_bfloat16s says
+// whether, and then neither `x` nor `xq` is read.
 struct GpuMatmulParams {
   Matrix w;               // [rows, k], as stored; of any alignment
   const float* x;         // [.., k]
@@ -43,6 +44,15 @@ struct GpuMatmulParams {
   float* y;               // [.., y_stride]
   const int32_t* y_rows;  // [n] rows of y to write, or null for 0 .. n-1
   int64_t y_stride;
+  const uint16_t* bfloat16s = nullptr;  // [.., k] the rows of x as bfloat16, aligned to 16 bytes
+  bool prefill = false;                 // whether a result may depend on n
+};
+
+// out[i] = x[i] rounded to bfloat16.
+struct GpuToBfloat16Params {
+  const float* x;  // [count], aligned to 16 bytes like out
+  int64_t count;
+  uint16_t* out;  // [count]
 };
 
 // y = gain * x / sqrt(mean(x^2) + eps), row by row; y may be x.
@@ -389,7 +399,9 @@ struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
   bool (*multiplies)(TensorType type);  // whether matmul knows weights of this type
+  bool (*reads_bfloat16s)(const GpuMatmulParams& params);  // instead of x and xq
   void (*matmul)(const GpuMatmulParams& params, GpuStream stream);
+  void (*to_bfloat16)(const GpuToBfloat16Params& params, GpuStream stream);
   void (*quantize)(const GpuQuantizeParams& params, GpuStream stream);
   void (*rms_norm)(const GpuRmsNormParams& params, GpuStream stream);
   void (*rope)(const GpuRopeParams& params, GpuStream stream);

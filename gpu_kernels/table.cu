@@ -10,7 +10,9 @@ extern const GpuKernels kKernels;
 const GpuKernels kKernels = {
     .name = HEARTH_NAME(HEARTH_GPU),
     .multiplies = multiplies,
+    .reads_bfloat16s = reads_bfloat16s,
     .matmul = matmul,
+    .to_bfloat16 = to_bfloat16,
     .quantize = quantize,
     .rms_norm = rms_norm,
     .rope = rope,

@@ -48,6 +48,17 @@ __device__ __forceinline__ uint16_t float_to_bfloat16(float value) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+// Two of them in a word, `low` in the lower half.
+__device__ __forceinline__ uint32_t pack_bfloat16s(float low, float high) {
+#ifdef __CUDACC__
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+#else
+  return float_to_bfloat16(low) | static_cast<uint32_t>(float_to_bfloat16(high)) << 16;
+#endif
+}
+
 // To nearest, ties to even; NaN to 0.
 __device__ __forceinline__ int32_t round_to_int(float value) {
 #ifdef __CUDACC__
@@ -61,6 +72,13 @@ __device__ __forceinline__ int32_t round_to_int(float value) {
 __device__ __forceinline__ float power_of_two(uint32_t exponent) {
   if (exponent == 255) return bits_to_float(0x7fc00000);
   return bits_to_float(exponent == 0 ? 0x00400000u : exponent << 23);
+}
+
+// Byte i as a signed number. With its sign bit turned it is the lowest of a float's bits that count
+// ones: cheaper than a conversion.
+__device__ __forceinline__ float signed_byte_to_float(uint32_t word, int i) {
+  const uint32_t bits = pick_bytes(word ^ 0x80808080u, 0x4b000000u, 0x7440u + i);
+  return bits_to_float(bits) - (0x1p23f + 128);
 }
 
 // A word at any address, from the two aligned words it lies in: the memory must hold the whole of

@@ -4,9 +4,13 @@
 //
 //   launch(kernel, {grid, block, shared_bytes}, stream, arguments...)
 //   dynamic_shared<T>()                  the block's shared memory of run-time size, aligned to 16
-//   bytes copy16_async(shared, global), commit_copies(), wait_copies<N>() dot4(a, b, sum) sum + the
-//   dot product of four signed bytes pick_bytes(low, high, selectors)     four of eight bytes; each
-//   nibble of selectors is 0 .. 7
+//                                        bytes
+//   copy16_async(shared, global), commit_copies(), wait_copies<N>()
+//   dot4(a, b, sum)                      sum + the dot product of four signed bytes
+//   pick_bytes(low, high, selectors)     four of eight bytes; each nibble of selectors is 0 .. 7
+//   load_matrices(out, row)              four matrices of 8 rows of 16 bytes from shared memory
+//   multiply_matrices(sums, a, b0, b1)   sums += a b on tensor cores, bfloat16s [16, 16] and [16,
+//                                        8]; emulation/matrix_unit.h says which lane has what
 //
 // An instruction that only hardware has stands behind such a name, with a plain twin for the host.
 // A kernel never asks which of the two it runs on.

@@ -53,6 +53,7 @@ class BlockRunner {
   void* memory() { return shared_.get(); }
   Thread& current() { return threads_[current_]; }
   uint32_t lane() const { return current_ % kLanes; }
+  uint32_t warp() const { return current_ / kLanes; }
   void set_order(uint64_t seed) { order_ = seed; }
 
  private:
@@ -265,6 +266,7 @@ uint64_t warp_collective(const Collective& request, const Place& place) {
 void block_barrier(const Place& place) { runner().barrier(place); }
 void* block_memory() { return runner().memory(); }
 uint32_t own_lane() { return runner().lane(); }
+uint32_t own_warp() { return runner().warp(); }
 
 void set_thread_order(uint64_t seed) {
   const std::lock_guard lock(one_grid);

@@ -14,6 +14,7 @@
 #include <type_traits>
 
 #include "base/check.h"
+#include "gpu_kernels/emulation/matrix_unit.h"
 #include "gpu_kernels/emulation/stream.h"
 #include "gpu_kernels/gpu_kernels.h"
 
@@ -77,6 +78,7 @@ uint64_t warp_collective(const Collective& request, const Place& place);
 void block_barrier(const Place& place);
 void* block_memory();  // the dynamic shared memory
 uint32_t own_lane();
+uint32_t own_warp();
 void misuse(const char* rule, const Place& place);  // does not return
 
 inline void __syncthreads(const Place& place = Place::current()) { block_barrier(place); }

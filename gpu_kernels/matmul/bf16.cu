@@ -1,7 +1,5 @@
-#include "gpu_kernels/matmul/embed.h"
-#include "gpu_kernels/matmul/experts.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -24,20 +22,6 @@ struct BF16 : FloatFormat {
 
 }  // namespace
 
-void multiply_bf16(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<BF16>(params, stream);
-}
-
-void embed_bf16(const GpuEmbedParams& params, GpuStream stream) {
-  embed_rows<BF16>(params, stream);
-}
-
-void hidden_bf16(const GpuExpertHiddenParams& params, GpuStream stream) {
-  hidden_of_experts<BF16>(params, stream);
-}
-
-void output_bf16(const GpuExpertOutputParams& params, GpuStream stream) {
-  output_of_experts<BF16>(params, stream);
-}
+Format format_bf16() { return make_format<BF16>(); }
 
 }  // namespace hearth::HEARTH_GPU

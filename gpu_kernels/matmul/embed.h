@@ -41,6 +41,10 @@ __global__ void __launch_bounds__(kBlockThreads) embed_kernel(EmbedParams params
   const int warp = static_cast<int>(threadIdx.x) / kWarpLanes,
             lane = static_cast<int>(threadIdx.x) % kWarpLanes;
   const int64_t item = static_cast<int64_t>(blockIdx.x) * kFewWarps + warp;
+  if constexpr (F::kTableBytes > 0) {
+    F::load_table();
+    __syncthreads();
+  }
   if (item >= p.n * params.chunks) return;
   const int64_t token = item / params.chunks, chunk = item % params.chunks;
 
@@ -50,7 +54,7 @@ __global__ void __launch_bounds__(kBlockThreads) embed_kernel(EmbedParams params
   rows.first_chunk = chunk;
   rows.chunk_step = 1;
   rows.chunks = 1;
-  rows.stages = dynamic_shared<unsigned char>() + warp * rows.kStageBytes;
+  rows.stages = dynamic_shared<unsigned char>() + F::kTableBytes + warp * rows.kStageBytes;
   rows.fetch(0);
   wait_copies<0>();
   __syncwarp();  // what the other lanes fetched is there
@@ -69,7 +73,7 @@ void embed_rows(const GpuEmbedParams& p, GpuStream stream) {
   const int64_t blocks = divide_up(p.n * params.chunks, kFewWarps);
   launch(embed_kernel<F>,
          {static_cast<uint32_t>(blocks), kBlockThreads,
-          size_t{kFewWarps} * FewRows<F, 1>::kStageBytes},
+          F::kTableBytes + size_t{kFewWarps} * FewRows<F, 1>::kStageBytes},
          stream, params);
 }
 

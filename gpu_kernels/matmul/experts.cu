@@ -5,22 +5,10 @@
 namespace hearth::HEARTH_GPU {
 namespace {
 
-struct Format {
-  TensorType type;
-  void (*hidden)(const GpuExpertHiddenParams& params, GpuStream stream);
-  void (*output)(const GpuExpertOutputParams& params, GpuStream stream);
-};
-constexpr Format kFormats[] = {
-    {TensorType::kF32, hidden_f32, output_f32},       {TensorType::kF16, hidden_f16, output_f16},
-    {TensorType::kBF16, hidden_bf16, output_bf16},    {TensorType::kQ8_0, hidden_q8_0, output_q8_0},
-    {TensorType::kMXFP4, hidden_mxfp4, output_mxfp4},
-};
-
-const Format& find_format(TensorType type) {
-  for (const Format& format : kFormats) {
-    if (format.type == type) return format;
-  }
-  check_failed("experts are of a type that matmul knows", __FILE__, __LINE__);
+Format format_of(TensorType type) {
+  const Format format = find_format(type);
+  HEARTH_CHECK(format.hidden != nullptr && format.output != nullptr);
+  return format;
 }
 
 void check_picks(const GpuPicks& p) { HEARTH_CHECK(p.picks != nullptr || p.used == 1); }
@@ -48,13 +36,13 @@ void expert_hidden(const GpuExpertHiddenParams& params, GpuStream stream) {
   check_picks(params.picks);
   HEARTH_CHECK(params.gate.type == params.up.type);
   HEARTH_CHECK(params.gate.rows == params.up.rows && params.gate.cols == params.up.cols);
-  find_format(params.gate.type).hidden(params, stream);
+  format_of(params.gate.type).hidden(params, stream);
 }
 
 void expert_output(const GpuExpertOutputParams& params, GpuStream stream) {
   if (params.picks.n * params.picks.used == 0 || params.down.rows == 0) return;
   check_picks(params.picks);
-  find_format(params.down.type).output(params, stream);
+  format_of(params.down.type).output(params, stream);
 }
 
 void sum_experts(const GpuSumExpertsParams& params, GpuStream stream) {

@@ -164,9 +164,7 @@ void launch_experts(Op op, GpuStream stream) {
   const auto kernel = is_tiled ? expert_kernel<F, Op, true> : expert_kernel<F, Op, false>;
   const dim3 grid(static_cast<uint32_t>(divide_up(warps * op.ways, kFewWarps)),
                   static_cast<uint32_t>(tiles_max(picks)));
-  const size_t shared_bytes =
-      size_t{kFewWarps} * kFewFetched * FewRows<F, kExpertRows>::kStageBytes;
-  launch(kernel, {grid, kBlockThreads, shared_bytes}, stream, op);
+  launch(kernel, {grid, kBlockThreads, FewRows<F, kExpertRows>::kSharedBytes}, stream, op);
 }
 
 template <typename F>

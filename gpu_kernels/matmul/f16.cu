@@ -1,7 +1,5 @@
-#include "gpu_kernels/matmul/embed.h"
-#include "gpu_kernels/matmul/experts.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -24,18 +22,6 @@ struct F16 : FloatFormat {
 
 }  // namespace
 
-void multiply_f16(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<F16>(params, stream);
-}
-
-void embed_f16(const GpuEmbedParams& params, GpuStream stream) { embed_rows<F16>(params, stream); }
-
-void hidden_f16(const GpuExpertHiddenParams& params, GpuStream stream) {
-  hidden_of_experts<F16>(params, stream);
-}
-
-void output_f16(const GpuExpertOutputParams& params, GpuStream stream) {
-  output_of_experts<F16>(params, stream);
-}
+Format format_f16() { return make_format<F16>(); }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,7 +1,5 @@
-#include "gpu_kernels/matmul/embed.h"
-#include "gpu_kernels/matmul/experts.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -21,18 +19,9 @@ struct F32 : FloatFormat {
 
 }  // namespace
 
-void multiply_f32(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<F32>(params, stream);
-}
-
-void embed_f32(const GpuEmbedParams& params, GpuStream stream) { embed_rows<F32>(params, stream); }
-
-void hidden_f32(const GpuExpertHiddenParams& params, GpuStream stream) {
-  hidden_of_experts<F32>(params, stream);
-}
-
-void output_f32(const GpuExpertOutputParams& params, GpuStream stream) {
-  output_of_experts<F32>(params, stream);
+// Matrices of float32 are not rounded for tensor cores, so there is no multiply_many of them.
+Format format_f32() {
+  return {multiply_few<F32>, embed_rows<F32>, hidden_of_experts<F32>, output_of_experts<F32>};
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -34,6 +34,7 @@ struct FewRows {
   // Its place within 16 bytes before it, a word read past it behind it.
   static constexpr int kStageBytes = (15 + kChunkBytes + 4 + 15) / 16 * 16;
   static constexpr int kStages = kFewFetched / kRows;
+  static constexpr int kSharedBytes = F::kTableBytes + kFewWarps * kFewFetched * kStageBytes;
 
   const unsigned char* row[kRows];  // set by the caller
   int64_t row_bytes;
@@ -46,7 +47,7 @@ struct FewRows {
     first_chunk = warp % ways;
     chunk_step = ways;
     chunks = divide_up(divide_up(cols, F::kChunk) - first_chunk, ways);
-    stages = dynamic_shared<unsigned char>() + warp * (kFewFetched * kStageBytes);
+    stages = dynamic_shared<unsigned char>() + F::kTableBytes + warp * (kFewFetched * kStageBytes);
   }
   __device__ __forceinline__ const unsigned char* chunk_begin(int r, int64_t number) const {
     return row[r] + (first_chunk + number * chunk_step) * kChunkBytes;
@@ -96,13 +97,17 @@ __device__ __forceinline__ void multiply_chunk(const GpuMatmulParams& p,
 }
 
 // The dot products of a warp's share of its rows with rows of x, which `p` says how to read; each
-// lane has a part of each.
+// lane has a part of each. All threads of the block come here, those without chunks too.
 template <typename F, int kTokens, int kRows>
 __device__ __forceinline__ void multiply_share(const GpuMatmulParams& p,
                                                const FewRows<F, kRows>& rows,
                                                const int64_t (&x_rows)[kTokens],
                                                float (&sums)[kRows][kTokens]) {
   for (int i = 0; i < rows.kStages; ++i) rows.fetch(i);
+  if constexpr (F::kTableBytes > 0) {
+    F::load_table();
+    __syncthreads();
+  }
   for (int64_t i = 0; i < rows.chunks; ++i) {
     wait_copies<FewRows<F, kRows>::kStages - 1>();
     __syncwarp();  // what the other lanes fetched is there
@@ -173,8 +178,8 @@ void launch_few(const FewParams& few, GpuStream stream) {
   const int64_t block_rows = kFewWarps / few.ways * kRows;
   const dim3 grid(static_cast<uint32_t>(divide_up(few.matmul.w.rows, block_rows)),
                   static_cast<uint32_t>(divide_up(few.matmul.n, kTokens)));
-  const size_t shared_bytes = size_t{kFewWarps} * kFewFetched * FewRows<F, kRows>::kStageBytes;
-  launch(few_kernel<F, kTokens, kRows>, {grid, kBlockThreads, shared_bytes}, stream, few);
+  launch(few_kernel<F, kTokens, kRows>, {grid, kBlockThreads, FewRows<F, kRows>::kSharedBytes},
+         stream, few);
 }
 
 // How many warps share a row does not depend on the tokens, and so neither does a result.

@@ -1,32 +1,42 @@
-// The weight formats that matmul knows, each in a source of its own.
+// The weight formats, each in a source of its own.
 #pragma once
 
 #include "gpu_kernels/gpu_kernels.h"
 
 namespace hearth::HEARTH_GPU {
 
-void multiply_f32(const GpuMatmulParams& params, GpuStream stream);
-void multiply_f16(const GpuMatmulParams& params, GpuStream stream);
-void multiply_bf16(const GpuMatmulParams& params, GpuStream stream);
-void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream);
-void multiply_mxfp4(const GpuMatmulParams& params, GpuStream stream);
+// What there is of a format.
+struct Format {
+  void (*multiply)(const GpuMatmulParams& params, GpuStream stream);
+  void (*embed)(const GpuEmbedParams& params, GpuStream stream);
+  void (*hidden)(const GpuExpertHiddenParams& params, GpuStream stream);
+  void (*output)(const GpuExpertOutputParams& params, GpuStream stream);
+};
 
-void embed_f32(const GpuEmbedParams& params, GpuStream stream);
-void embed_f16(const GpuEmbedParams& params, GpuStream stream);
-void embed_bf16(const GpuEmbedParams& params, GpuStream stream);
-void embed_q8_0(const GpuEmbedParams& params, GpuStream stream);
-void embed_mxfp4(const GpuEmbedParams& params, GpuStream stream);
+// Nulls for a type that is none of these.
+Format find_format(TensorType type);
 
-void hidden_f32(const GpuExpertHiddenParams& params, GpuStream stream);
-void hidden_f16(const GpuExpertHiddenParams& params, GpuStream stream);
-void hidden_bf16(const GpuExpertHiddenParams& params, GpuStream stream);
-void hidden_q8_0(const GpuExpertHiddenParams& params, GpuStream stream);
-void hidden_mxfp4(const GpuExpertHiddenParams& params, GpuStream stream);
-
-void output_f32(const GpuExpertOutputParams& params, GpuStream stream);
-void output_f16(const GpuExpertOutputParams& params, GpuStream stream);
-void output_bf16(const GpuExpertOutputParams& params, GpuStream stream);
-void output_q8_0(const GpuExpertOutputParams& params, GpuStream stream);
-void output_mxfp4(const GpuExpertOutputParams& params, GpuStream stream);
+Format format_f32();
+Format format_f16();
+Format format_bf16();
+Format format_f8_e4m3();
+Format format_q4_0();
+Format format_q4_1();
+Format format_q5_0();
+Format format_q5_1();
+Format format_q8_0();
+Format format_q2_k();
+Format format_q3_k();
+Format format_q4_k();
+Format format_q5_k();
+Format format_q6_k();
+Format format_iq2_xxs();
+Format format_iq2_xs();
+Format format_iq2_s();
+Format format_iq3_xxs();
+Format format_iq3_s();
+Format format_iq4_nl();
+Format format_iq4_xs();
+Format format_mxfp4();
 
 }  // namespace hearth::HEARTH_GPU

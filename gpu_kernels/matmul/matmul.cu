@@ -1,37 +1,21 @@
+#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
-
-#include "gpu_kernels/common/simt.h"
+#include "gpu_kernels/matmul/many.h"
 #include "gpu_kernels/ops.h"
 
 namespace hearth::HEARTH_GPU {
-namespace {
 
-struct Format {
-  TensorType type;
-  void (*multiply)(const GpuMatmulParams& params, GpuStream stream);
-};
-constexpr Format kFormats[] = {
-    {TensorType::kF32, multiply_f32},     {TensorType::kF16, multiply_f16},
-    {TensorType::kBF16, multiply_bf16},   {TensorType::kQ8_0, multiply_q8_0},
-    {TensorType::kMXFP4, multiply_mxfp4},
-};
-
-const Format* find_format(TensorType type) {
-  for (const Format& format : kFormats) {
-    if (format.type == type) return &format;
-  }
-  return nullptr;
+// Matrices of float32 are stored so for their exactness. Tiles are made of pieces of 32 columns.
+bool reads_bfloat16s(const GpuMatmulParams& params) {
+  return params.prefill && params.n > kFewTokensMax && params.w.type != TensorType::kF32 &&
+         params.w.cols % kPieceColumns == 0;
 }
 
-}  // namespace
-
-bool multiplies(TensorType type) { return find_format(type) != nullptr; }
-
 void matmul(const GpuMatmulParams& params, GpuStream stream) {
-  const Format* format = find_format(params.w.type);
-  HEARTH_CHECK(format != nullptr);
+  const Format format = find_format(params.w.type);
+  HEARTH_CHECK(format.multiply != nullptr);
   if (params.n == 0 || params.w.rows == 0) return;
-  format->multiply(params, stream);
+  format.multiply(params, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,7 +1,5 @@
-#include "gpu_kernels/matmul/embed.h"
-#include "gpu_kernels/matmul/experts.h"
-#include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/make_format.h"
 
 namespace hearth::HEARTH_GPU {
 namespace {
@@ -21,20 +19,6 @@ struct Q8_0 : CodeFormat<32, false> {
 
 }  // namespace
 
-void multiply_q8_0(const GpuMatmulParams& params, GpuStream stream) {
-  multiply_few<Q8_0>(params, stream);
-}
-
-void embed_q8_0(const GpuEmbedParams& params, GpuStream stream) {
-  embed_rows<Q8_0>(params, stream);
-}
-
-void hidden_q8_0(const GpuExpertHiddenParams& params, GpuStream stream) {
-  hidden_of_experts<Q8_0>(params, stream);
-}
-
-void output_q8_0(const GpuExpertOutputParams& params, GpuStream stream) {
-  output_of_experts<Q8_0>(params, stream);
-}
+Format format_q8_0() { return make_format<Q8_0>(); }
 
 }  // namespace hearth::HEARTH_GPU

@@ -1,11 +1,15 @@
-// How a weight format takes part in the products of few tokens. A format is a struct with
+// How a weight format takes part in products and in embeddings. A format is a struct with
 //   kBlock, kBlockBytes   weights and bytes of a stored block
 //   kChunk                weights that a warp fetches at once: a multiple of 32 pieces and of
-//   kBlock, about 1 KiB unpack(chunk, piece)  piece number `piece` of the chunk, from bytes of any
-//   alignment in shared memory, which may
-//                         be read up to 4 bytes past the chunk
+//                         kBlock, about 1 KiB
+//   unpack(chunk, piece)  piece number `piece` of the chunk, from bytes of any alignment in shared
+//                         memory, which may be read up to 4 bytes past the chunk
+//   kTableBytes, load_table()   where unpacking looks things up: the size of its table, a multiple
+//                         of 16, and how the threads of a block together put it at the beginning
+//                         of the shared memory; they meet before they unpack
 // and the rest from one of the two bases here: what a piece is, what of the activations meets it,
-// the product, and the weights as floats. Sums go in one order, whatever the number of tokens.
+// the product, and the weights as floats or bfloat16s; and that there is no table. Sums go in one
+// order, whatever the number of tokens.
 #pragma once
 
 #include "gpu_kernels/common/numbers.h"
@@ -16,7 +20,7 @@ namespace hearth::HEARTH_GPU {
 // (16 or 32).
 template <int kGroup, bool kHasMinimums>
 struct CodeFormat {
-  static constexpr int kPiece = 32;
+  static constexpr int kPiece = 32, kTableBytes = 0;
   static constexpr int kGroups = kPiece / kGroup;
 
   struct Piece {
@@ -65,6 +69,24 @@ struct CodeFormat {
     return sum;
   }
 
+  // Two bfloat16s a word.
+  static __device__ __forceinline__ void round(const Piece& piece, uint32_t* pairs) {
+    HEARTH_UNROLL
+    for (int i = 0; i < 8; ++i) {
+      float weights[4];
+      HEARTH_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        const float scale = piece.scales[i * kGroups / 8];
+        weights[j] = signed_byte_to_float(piece.codes[i], j) * scale;
+        if constexpr (kHasMinimums) weights[j] -= piece.minimums[i * kGroups / 8];
+      }
+      pairs[2 * i] = pack_bfloat16s(weights[0], weights[1]);
+      pairs[2 * i + 1] = pack_bfloat16s(weights[2], weights[3]);
+    }
+  }
+
+  static __device__ __forceinline__ void load_table() {}
+
   // A row is whole pieces.
   static __device__ __forceinline__ void cut(Piece&, int64_t) {}
 
@@ -77,7 +99,7 @@ struct CodeFormat {
 
 // Pieces of 8 weights as floats, times activations as floats.
 struct FloatFormat {
-  static constexpr int kPiece = 8;
+  static constexpr int kPiece = 8, kTableBytes = 0;
 
   struct Piece {
     float weights[8];
@@ -107,6 +129,15 @@ struct FloatFormat {
     for (int i = 0; i < kPiece; ++i) sum = fmaf(piece.weights[i], input.x[i], sum);
     return sum;
   }
+
+  static __device__ __forceinline__ void round(const Piece& piece, uint32_t* pairs) {
+    HEARTH_UNROLL
+    for (int i = 0; i < kPiece / 2; ++i) {
+      pairs[i] = pack_bfloat16s(piece.weights[2 * i], piece.weights[2 * i + 1]);
+    }
+  }
+
+  static __device__ __forceinline__ void load_table() {}
 
   // What follows the last `count` weights of a row is none: the memory there holds anything, NaN
   // too.

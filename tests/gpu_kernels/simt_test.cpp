@@ -71,6 +71,33 @@ __global__ void copy_kernel(const uint4* from, uint4* to, bool waits) {
   to[threadIdx.x] = shared[threadIdx.x];
 }
 
+// a is stored row by row, b column by column, as the rows that loads want.
+__global__ void multiply_matrices_kernel(const uint16_t* values, float* sums) {
+  uint16_t* shared = dynamic_shared<uint16_t>();
+  for (int i = threadIdx.x % 32; i < 24 * 16 && threadIdx.x >= 32; i += 32) shared[i] = values[i];
+  __syncthreads();
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  uint32_t a[4], b[4];
+  load_matrices(a, shared + lane % 16 * 16 + lane / 16 * 8);
+  load_matrices(b, shared + (16 + lane % 8) * 16 + lane / 8 % 2 * 8);
+  float own[4] = {1, 2, 3, 4};
+  for (int i = 0; i < 2; ++i) multiply_matrices(own, a, b[2], b[3]);
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+    sums[(threadIdx.x / 32 * 16 + row) * 8 + column] = own[i] - static_cast<float>(i + 1);
+  }
+}
+
+__global__ void load_unaligned_matrices_kernel() {
+  uint32_t out[4];
+  load_matrices(out, dynamic_shared<char>() + 8);
+}
+
+__global__ void load_matrices_in_half_a_warp_kernel() {
+  uint32_t out[4];
+  if (threadIdx.x < 16) load_matrices(out, dynamic_shared<char>());
+}
+
 __global__ void half_barrier_kernel() {
   if (threadIdx.x < 32) __syncthreads();
   __shfl_xor_sync(kAllLanes, 1, 1);
@@ -181,6 +208,29 @@ TEST_CASE("copies that nobody waited for have not happened") {
   CHECK(to[31].w == 0xffffffff);
 }
 
+TEST_CASE("tensor cores multiply as plain loops do") {
+  std::vector<uint16_t> values(24 * 16);
+  for (size_t i = 0; i < values.size(); ++i) {
+    values[i] = float_to_bfloat16(static_cast<float>(static_cast<int>(i * i * 7 % 61) - 30));
+  }
+  for (const uint64_t order : {0, 1, 2}) {
+    set_thread_order(order);
+    std::vector<float> sums(2 * 16 * 8);
+    launch(multiply_matrices_kernel, {1, 64, 24 * 16 * 2}, nullptr, values.data(), sums.data());
+    int wrong = 0;
+    for (int i = 0; i < 16 * 8; ++i) {
+      float sum = 0;
+      for (int k = 0; k < 16; ++k) {
+        sum += bfloat16_to_float(values[i / 8 * 16 + k]) *
+               bfloat16_to_float(values[(16 + i % 8) * 16 + k]);
+      }
+      wrong += (sums[i] != 2 * sum ? 1 : 0) + (sums[16 * 8 + i] != 2 * sum ? 1 : 0);
+    }
+    CHECK(wrong == 0);
+  }
+  set_thread_order(0);
+}
+
 TEST_CASE("kernels that would hang or read nonsense are caught") {
   const std::string barrier = failed_check([] { launch(half_barrier_kernel, {1, 64}, nullptr); });
   CHECK(says(barrier, "all live threads of the block"));
@@ -209,6 +259,14 @@ TEST_CASE("kernels that would hang or read nonsense are caught") {
                launch(shuffle_kernel, {1, 16}, nullptr, 0xffffu, 20);
              }),
              "that a shuffle reads"));
+  CHECK(says(failed_check([] {
+               launch(load_unaligned_matrices_kernel, {1, 32, 64}, nullptr);
+             }),
+             "aligned"));
+  CHECK(says(failed_check([] {
+               launch(load_matrices_in_half_a_warp_kernel, {1, 32, 64}, nullptr);
+             }),
+             "all lanes of the mask"));
   alignas(16) char bytes[32] = {};
   CHECK(says(failed_check([&] {
                launch(unaligned_kernel, {1, 1, 64}, nullptr, bytes);
@@ -225,6 +283,11 @@ TEST_CASE("single instructions") {
   CHECK(float_to_bfloat16(1.00390625f) == 0x3f80);  // a tie goes to even
   CHECK(float_to_bfloat16(1.01171875f) == 0x3f82);
   CHECK(power_of_two(0) == 0x1p-127f);
+  CHECK(pack_bfloat16s(1.0f, -2.0f) == 0xc0003f80);
+  for (int i = 0; i < 4; ++i) {
+    const float values[4] = {-128, -1, 0, 127};
+    CHECK(signed_byte_to_float(0x7f00ff80, i) == values[i]);
+  }
   alignas(4) const unsigned char bytes[12] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
   for (int i = 0; i < 4; ++i) {
     CHECK(load_word(bytes + i) == 0x03020100u + 0x01010101u * i);

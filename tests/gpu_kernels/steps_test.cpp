@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cpu_kernels/registry.h"
+#include "format/dequantize.h"
 #include "gpu_kernels/gpu.h"
 #include "support.h"
 
@@ -137,4 +138,17 @@ TEST_CASE("activations are rounded to the same bits as on the CPU") {
   CHECK(gpu.download(out.codes, n * k) == codes);
   CHECK(gpu.download(out.scales, n * k / 32) == scales);
   CHECK(gpu.download(out.sums, n * k / 16) == sums);
+}
+
+TEST_CASE("to_bfloat16 rounds to the nearest, ties to even") {
+  for (const int64_t count : {1, 7, 8, 4096, 5003}) {
+    Gpu gpu(count);
+    Floats x = random_floats(count, 8);
+    x[0] = 1.01171875f;
+    uint16_t* out = gpu.allocate<uint16_t>(count);
+    gpu.kernels().to_bfloat16({gpu.upload(x), count, out}, gpu.stream());
+    std::vector<uint16_t> expected;
+    for (const float value : x) expected.push_back(float_to_bfloat16(value));
+    CHECK(gpu.download(out, count) == expected);
+  }
 }

@@ -1,0 +1,59 @@
+#include "gpu_kernels/emulation/matrix_unit.h"
+
+#include "gpu_kernels/emulation/simt_host.h"
+
+namespace hearth::emulated {
+namespace {
+
+constexpr uint32_t kLanes = 32, kWarpsMax = 32;
+
+// What each lane gave. Between two barriers of the warp the others read it.
+struct Operands {
+  uint32_t a[4];
+  uint32_t b[2];
+  const uint32_t* row;
+};
+Operands given[kWarpsMax][kLanes];
+
+float value(uint32_t pair, uint32_t place) {
+  const uint32_t bits = place == 0 ? pair << 16 : pair & 0xffff0000;
+  return __builtin_bit_cast(float, bits);
+}
+
+float product(const Operands* lanes, uint32_t row, uint32_t column) {
+  float sum = 0;
+  for (uint32_t k = 0; k < 16; ++k) {
+    const uint32_t pair = k % 8 / 2;
+    const uint32_t a = lanes[row % 8 * 4 + pair].a[row / 8 + k / 8 * 2];
+    const uint32_t b = lanes[column * 4 + pair].b[k / 8];
+    sum += value(a, k % 2) * value(b, k % 2);
+  }
+  return sum;
+}
+
+}  // namespace
+
+void load_matrices(uint32_t (&out)[4], const void* row, const Place& place) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
+    misuse("a row of a matrix is aligned to 16 bytes", place);
+  Operands* lanes = given[own_warp()];
+  const uint32_t lane = own_lane();
+  lanes[lane].row = static_cast<const uint32_t*>(row);
+  __syncwarp(0xffffffff, place);
+  for (uint32_t m = 0; m < 4; ++m) out[m] = lanes[8 * m + lane / 4].row[lane % 4];
+  __syncwarp(0xffffffff, place);
+}
+
+void multiply_matrices(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                       const Place& place) {
+  Operands* lanes = given[own_warp()];
+  const uint32_t lane = own_lane();
+  lanes[lane] = {{a[0], a[1], a[2], a[3]}, {b0, b1}, nullptr};
+  __syncwarp(0xffffffff, place);
+  for (uint32_t i = 0; i < 4; ++i) {
+    sums[i] += product(lanes, lane / 4 + i / 2 * 8, lane % 4 * 2 + i % 2);
+  }
+  __syncwarp(0xffffffff, place);
+}
+
+}  // namespace hearth::emulated
