@@ -1,7 +1,7 @@
-// Matmul in tiles. For many tokens of a prefill: weights of 16 bits or fewer are unpacked to tiles
-// of bfloat16 in scratch that stays in the caches, and multiplied with the tokens' bfloat16 rows,
-// sums in float32. Tiles want one side of a product transposed: the tokens where they are few, else
-// the weights.
+// Matmul in tiles: of bytes for batches that decode (matmul_bytes.cpp), of bfloat16 for many tokens
+// of a prefill. There weights of 16 bits or fewer are unpacked to tiles in scratch that stays in
+// the caches, and multiplied with the tokens' bfloat16 rows, sums in float32. Tiles want one side
+// of a product transposed: the tokens where they are few, else the weights.
 #include "cpu_kernels/bodies/matmul.h"
 
 #include "cpu_kernels/amx/avx512.h"

@@ -23,8 +23,8 @@ constexpr int32_t kTokensMax = 256;
 constexpr int64_t kRowTile = 16;           // rows that kernels take at a time, or a multiple
 constexpr int64_t kPromptRowTile = 64;     // of a piece, where tokens are many
 constexpr int64_t kCachedBytes = 2 << 20;  // weights of a thread that stay in its caches
-constexpr int64_t kCachedRowsMax = 1024;
-constexpr double kPassSeconds = 2e-3;  // long beside the start of a loop
+constexpr int64_t kCachedRowsMax = 1024;   // and few enough rows that their results do too
+constexpr double kPassSeconds = 2e-3;      // long beside the start of a loop
 // What a loop of a model reads, a matrix or a token's experts: its start and its end, when some
 // threads wait for the last, belong to the rate.
 constexpr int64_t kStreamPassBytes = 24 << 20;
@@ -85,7 +85,7 @@ class FormatProbe {
         workers_(workers),
         memory_(memory),
         activations_(kernels),
-        outputs_(static_cast<size_t>(workers.threads() * kCachedRowsMax * kTokensMax) *
+        outputs_(static_cast<size_t>(workers.threads() * kCachedRowsMax * kStreamedTokens) *
                  sizeof(float)) {}
 
   FormatRates measure(TensorType type, const MeasureTimes& times) {
@@ -171,7 +171,7 @@ class FormatProbe {
         const int64_t place = thread % threads_a_node % places;
         const Matrix w{type, rows_max, kColumns,
                        memory_.of_node(node).data() + place * rows_max * row};
-        float* y = outputs_.as<float>() + thread * kCachedRowsMax * kTokensMax;
+        float* y = outputs_.as<float>() + thread * kCachedRowsMax * kStreamedTokens;
         for (int64_t i = 0; i < times; ++i) multiply(w, {0, rows}, tokens, y, rows_max);
       });
       return 2.0 * static_cast<double>(times * rows * kColumns * tokens * workers_.threads());

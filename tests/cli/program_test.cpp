@@ -149,6 +149,17 @@ TEST_CASE("bench reports speeds, stages and a hash as JSON") {
             .out.find(result["result_hash"].get<std::string>()) != std::string::npos);
 }
 
+TEST_CASE("bench decodes batches without a prompt, and shows the stages of each") {
+  const Ran ran =
+      run_hearth({"bench", "-p", "0", "-n", "3", "-r", "1", "--batch", "1,3", "--json"});
+  REQUIRE(ran.exit_code == 0);
+  const json result = json::parse(ran.out);
+  CHECK(result["batches"][1]["decode_tok_s"].get<double>() > 0);
+  CHECK(std::ranges::count(result["stages"], "3 at once", [](const json& stage) {
+          return stage["phase"].get<std::string>();
+        }) > 5);
+}
+
 TEST_CASE("bad usage exits 2 with one message, bad files exit 1") {
   const test::TemporaryFolder folder;
   const std::string text_file = folder.path() / "text.gguf";
