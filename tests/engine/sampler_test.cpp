@@ -105,12 +105,14 @@ TEST_CASE("each cut, and all together, leave the tokens that sorting them all wo
     CAPTURE(options.top_p);
     CAPTURE(options.min_p);
     const auto expected = kept(options);
-    for (const auto& [token, share] : shares(options, logits)) {
+    const auto drawn = shares(options, logits);
+    for (const auto& [token, share] : drawn) {
       REQUIRE(expected.contains(token));
       CHECK(std::abs(share - expected.at(token)) < 0.02);
     }
-    const auto likeliest = std::ranges::max_element(expected, {}, [](auto& e) { return e.second; });
-    CHECK(shares(options, logits).at(likeliest->first) > 0.5 * likeliest->second);
+    for (const auto& [token, share] : expected) {
+      if (share > 0.002) CHECK(drawn.contains(token));  // 40 times and more of all draws
+    }
   }
 }
 
