@@ -65,8 +65,9 @@ struct LaunchShape {
   size_t shared_bytes = 0;
 };
 
-// Shared memory a kernel may ask for without saying so first.
-constexpr size_t kPlainSharedBytes = 48 << 10;
+// Shared memory a kernel may ask for without saying so first: 48 KiB, with its arrays of fixed size,
+// which take less than 16 KiB.
+constexpr size_t kPlainSharedBytes = 32 << 10;
 
 template <typename... Params>
 void launch(void (*kernel)(Params...), LaunchShape shape, GpuStream stream,
