@@ -54,7 +54,10 @@ void ExpertCache::begin_layer(int32_t layer, int32_t n, int32_t used, const int3
 void ExpertCache::learn(int32_t layer, int32_t n, int32_t used, const int32_t* picks) {
   for (int32_t t = std::max(n - kTokensLearned, 0); t < n; ++t) {
     policy_->begin_step(layer);
-    for (int32_t k = 0; k < used; ++k) policy_->touch(key_of(layer, picks[t * used + k]));
+    for (int32_t k = 0; k < used; ++k) {
+      const int32_t expert = picks[t * used + k];
+      if (expert >= 0) policy_->touch(key_of(layer, expert));
+    }
   }
 }
 

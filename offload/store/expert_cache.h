@@ -68,9 +68,9 @@ class ExpertCache {
   int64_t slots() const { return slots_.count(); }
   std::span<const unsigned char> memory() const { return slots_.memory(); }
 
-  // A layer's tokens picked, [n, used]; `experts` are the distinct ones. All of them are wanted
-  // from here on: held, and read where they are absent. What was expected of the layer beside them
-  // is let go.
+  // A layer's tokens picked, [n, used], negative for those computed elsewhere; `experts` are the
+  // distinct others. All of them are wanted from here on: held, and read where they are absent.
+  // What was expected of the layer beside them is let go.
   void begin_layer(int32_t layer, int32_t n, int32_t used, const int32_t* picks,
                    std::span<const int32_t> experts) noexcept;
   // An expert that is wanted, once it is resident.

@@ -52,7 +52,9 @@ void ExpertStore::group(const Routing& routing) {
   const int32_t total = routing.n * routing.used;
   HEARTH_CHECK(static_cast<size_t>(total) <= rows_.size());
   std::ranges::fill(counts_, 0);
-  for (int32_t i = 0; i < total; ++i) ++counts_[routing.picks[i]];
+  for (int32_t i = 0; i < total; ++i) {
+    if (routing.picks[i] >= 0) ++counts_[routing.picks[i]];
+  }
   groups_.clear();
   int32_t next_slot = 0;
   for (int32_t e = 0; e < experts_; ++e) {
@@ -63,6 +65,7 @@ void ExpertStore::group(const Routing& routing) {
     next_slot += n;
   }
   for (int32_t i = 0; i < total; ++i) {
+    if (routing.picks[i] < 0) continue;
     const int32_t slot = counts_[routing.picks[i]]++;
     rows_[slot] = i / routing.used;
     picks_[slot] = i;

@@ -20,7 +20,7 @@ namespace hearth {
 struct Routing {
   int32_t n;
   int32_t used;
-  const int32_t* picks;  // [n, used] experts, best first
+  const int32_t* picks;  // [n, used] experts, best first; negative: computed elsewhere
 };
 
 // The tokens that chose one expert. The slots of all groups of a layer follow each other:

@@ -27,7 +27,8 @@ int64_t attended_rows_max(const ModelConfig& config, int64_t context) {
 }  // namespace
 
 Activations::Activations(const ModelConfig& config, const Kernels& kernels, int64_t context,
-                         int threads, const Limits& limits) {
+                         int threads, const Limits& limits)
+    : experts(config, kernels, limits.chunk_tokens) {
   const int64_t n = limits.chunk_tokens;
   const int64_t group = limits.index_group_tokens;
   const int64_t used = config.experts_used;
@@ -73,17 +74,10 @@ Activations::Activations(const ModelConfig& config, const Kernels& kernels, int6
   guess_scores = floats(config.experts);
   picks = ints(n * used);
   pick_weights = floats(n * (used + 1));
-  expert_gate = floats(n * used * config.expert_dim);
-  expert_up = floats(n * used * config.expert_dim);
-  expert_hidden = ActivationBuffer(kernels, n * used, config.expert_dim);
   shared_gate = floats(n * config.shared_dim);
   shared_up = floats(n * config.shared_dim);
   shared_hidden = ActivationBuffer(kernels, n, config.shared_dim);
-  slot_rows = ints(n * used);
-  out_rows = ints(n * used);
-  expert_out = floats(n * (used + 1) * dim);
-  products.reserve(
-      2 * std::max<int64_t>(std::min<int64_t>(config.experts, n * used), config.output_groups));
+  products.reserve(std::max(2, config.output_groups));
 
   const int64_t logit_rows = std::min(limits.chunk_tokens, limits.logit_rows);
   head_x = ActivationBuffer(kernels, logit_rows, dim);
@@ -122,22 +116,17 @@ int64_t Activations::bytes() const {
                                &guess_scores,
                                &picks,
                                &pick_weights,
-                               &expert_gate,
-                               &expert_up,
                                &shared_gate,
                                &shared_up,
-                               &slot_rows,
-                               &out_rows,
-                               &expert_out,
                                &logits}) {
     total += buffer->bytes();
   }
   int64_t rows = 0;
-  for (const ActivationBuffer* buffer : {&streams_normed, &x, &q_low, &attention_out, &grouped_out,
-                                         &expert_hidden, &shared_hidden, &head_x}) {
+  for (const ActivationBuffer* buffer :
+       {&streams_normed, &x, &q_low, &attention_out, &grouped_out, &shared_hidden, &head_x}) {
     rows += buffer->bytes();
   }
-  return static_cast<int64_t>(total) + rows;
+  return static_cast<int64_t>(total) + rows + experts.bytes();
 }
 
 }  // namespace hearth

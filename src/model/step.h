@@ -11,6 +11,7 @@
 #include "model/forward.h"
 #include "model/linear.h"
 #include "model/rope_table.h"
+#include "model/routed_experts.h"
 #include "model/weights.h"
 #include "offload/store/expert_store.h"
 
@@ -89,17 +90,11 @@ struct Activations {
   Buffer guess_scores;   // [experts]
   Buffer picks;          // [n, experts_used] int32
   Buffer pick_weights;   // [n, experts_used + 1]: the last one is the shared expert's
-  Buffer expert_gate;    // [slots, expert_dim]; slots = n * experts_used
-  Buffer expert_up;
-  ActivationBuffer expert_hidden;  // [slots, expert_dim]
-  Buffer shared_gate;              // [n, shared_dim]
+  ExpertScratch experts;
+  Buffer shared_gate;  // [n, shared_dim]
   Buffer shared_up;
   ActivationBuffer shared_hidden;  // [n, shared_dim]
-  Buffer slot_rows;                // [slots] int32: each slot's row of expert_hidden
-  Buffer out_rows;  // [slots] int32: each slot's row of expert_out, seen as rows of dim
-  Buffer
-      expert_out;  // [n, experts_used + 1, dim]: outputs in routing order, then the shared expert's
-  std::vector<Product> products;  // one loop's, of all experts or groups
+  std::vector<Product> products;   // one loop's, of all groups
 
   ActivationBuffer head_x;  // [logit rows, dim]
   Buffer logits;            // [logit rows, vocab]
