@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "cpu_kernels/registry.h"
 #include "engine/engine_plan.h"
+#include "engine/runner.h"
 #include "format/gguf.h"
 #include "model/weights.h"
 #include "offload/machine/team.h"
@@ -97,14 +98,14 @@ struct Engine::Loaded {
         kernels(kernels_for(options)),
         plan(plan_for(options, dir, config, source)),
         workers(make_team(plan.threads, Topology::of_this_machine())),
-        kv(options.kv),
         limits(follow(plan, options.limits)),
         weight_memory(load_weights(plan, dir, workers, options.on_load)),
         weights(bind_weights(dir, config, source)),
         cache(open_cache(plan, dir, config, weights, workers, limits)),
-        forward(config, weights, kernels, workers, plan.work.context, limits,
-                std::move(cache.cache)) {
-    if (ExpertCache* experts = forward.cache()) {
+        runner(make_host_runner(
+            {config, weights, kernels, workers, options.kv, plan.work.context, limits},
+            std::move(cache.cache))) {
+    if (ExpertCache* experts = runner->cache()) {
       workers.set_between_pieces([experts] { experts->poll(); });
     }
   }
@@ -118,12 +119,11 @@ struct Engine::Loaded {
   const Kernels& kernels;
   const Plan plan;
   Workers workers;
-  const KvType kv;
   const Limits limits;
   WeightMemory weight_memory;
   const ModelWeights weights;
   OpenCache cache;
-  Forward forward;
+  const std::unique_ptr<Runner> runner;
 };
 
 Engine::Engine() = default;
@@ -143,20 +143,20 @@ int64_t Engine::context() const { return loaded_->plan.work.context; }
 const Kernels& Engine::kernels() const { return loaded_->kernels; }
 const Workers& Engine::workers() const { return loaded_->workers; }
 int64_t Engine::memory_bytes() const {
-  const ExpertCache* cache = loaded_->forward.cache();
+  const ExpertCache* cache = loaded_->runner->cache();
   return loaded_->weight_memory.bytes() + (cache != nullptr ? cache->bytes() : 0) +
-         loaded_->forward.scratch_bytes();
+         loaded_->runner->scratch_bytes();
 }
-int32_t Engine::chunk_tokens() const { return loaded_->forward.chunk_tokens(); }
+int32_t Engine::chunk_tokens() const { return loaded_->limits.chunk_tokens; }
 int32_t Engine::logit_rows() const { return loaded_->limits.logit_rows; }
-StageClock& Engine::clock() { return loaded_->forward.clock(); }
+StageClock& Engine::clock() { return loaded_->runner->clock(); }
 void Engine::clear_figures() {
   clock().clear();
-  if (ExpertCache* cache = loaded_->forward.cache()) cache->clear_stats();
+  if (ExpertCache* cache = loaded_->runner->cache()) cache->clear_stats();
 }
-const ExpertCache* Engine::cache() const { return loaded_->forward.cache(); }
+const ExpertCache* Engine::cache() const { return loaded_->runner->cache(); }
 double Engine::guess_precision(int32_t layer) const {
-  return loaded_->forward.guess_precision(layer);
+  return loaded_->runner->guess_precision(layer);
 }
 const std::vector<std::string>& Engine::notes() const { return loaded_->cache.notes; }
 
@@ -172,13 +172,13 @@ std::unique_ptr<Session> Engine::new_session() {
 std::span<const float> Engine::step(std::span<const Feed> feeds, LogitRows wanted,
                                     ForwardObserver* observer,
                                     const std::function<bool(int32_t)>& on_layer) {
-  std::vector<Segment> segments;
-  for (const Feed& feed : feeds) segments.push_back({&feed.session->cache_, feed.tokens});
+  std::vector<SequenceFeed> sequences;
+  for (const Feed& feed : feeds) sequences.push_back({feed.session->sequence_.get(), feed.tokens});
   bool stopped = false;
   std::function<bool(int32_t)> guard;
   if (on_layer) guard = [&](int32_t layers) { return !(stopped = !on_layer(layers)); };
-  const std::span<const float> logits = loaded_->forward.run(segments, wanted, observer, guard);
-  const std::optional<ReadFailure> failure = loaded_->forward.take_failure();
+  const std::span<const float> logits = loaded_->runner->run(sequences, wanted, observer, guard);
+  const std::optional<ReadFailure> failure = loaded_->runner->take_failure();
   for (const Feed& feed : feeds) {
     if (stopped || failure) {
       feed.session->clear();
@@ -192,15 +192,14 @@ std::span<const float> Engine::step(std::span<const Feed> feeds, LogitRows wante
 }
 
 Session::Session(Engine& engine, int64_t context)
-    : engine_(engine),
-      cache_(engine.config(), engine.loaded_->kv, context, engine.loaded_->limits) {}
+    : engine_(engine), sequence_(engine.loaded_->runner->new_sequence(context)) {}
 Session::~Session() = default;
 
-int64_t Session::context() const { return cache_.context(); }
-int64_t Session::bytes() const { return cache_.bytes(); }
+int64_t Session::context() const { return sequence_->context(); }
+int64_t Session::bytes() const { return sequence_->bytes(); }
 
 void Session::clear() {
-  cache_.position = 0;
+  sequence_->clear();
   tokens_.clear();
 }
 

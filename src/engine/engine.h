@@ -43,6 +43,7 @@ struct EngineOptions {
 // Throws a usage Error for what the model can't.
 int64_t choose_context(int64_t wanted, const ModelConfig& config);
 
+class Sequence;
 class Session;
 
 // Tokens that follow in one session.
@@ -74,7 +75,7 @@ class Engine {
   // does.
   const ExpertCache* cache() const;
   int64_t memory_bytes() const;  // taken for weights, slots and scratch; sessions come on top
-  double guess_precision(int32_t layer) const;  // as of Forward
+  double guess_precision(int32_t layer) const;    // as of Forward
   const std::vector<std::string>& notes() const;  // on what the system refused
   const Plan& plan() const;                       // what the engine follows
 
@@ -126,7 +127,7 @@ class Session {
   Session(Engine& engine, int64_t context);
 
   Engine& engine_;
-  KvCache cache_;
+  std::unique_ptr<Sequence> sequence_;
   std::vector<int32_t> tokens_;
 };
 

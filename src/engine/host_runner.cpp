@@ -1,0 +1,58 @@
+#include <vector>
+
+#include "engine/runner.h"
+#include "model/kv_cache.h"
+
+namespace hearth {
+namespace {
+
+class HostSequence : public Sequence {
+ public:
+  HostSequence(const RunnerParts& parts, int64_t context)
+      : cache(parts.config, parts.kv, context, parts.limits) {}
+  int64_t context() const override { return cache.context(); }
+  int64_t bytes() const override { return cache.bytes(); }
+  void clear() override { cache.position = 0; }
+
+  KvCache cache;
+};
+
+class HostRunner : public Runner {
+ public:
+  HostRunner(const RunnerParts& parts, std::unique_ptr<ExpertCache> cache)
+      : parts_(parts),
+        forward_(parts.config, parts.weights, parts.kernels, parts.workers, parts.context,
+                 parts.limits, std::move(cache)) {}
+
+  std::unique_ptr<Sequence> new_sequence(int64_t context) override {
+    return std::make_unique<HostSequence>(parts_, context);
+  }
+  std::span<const float> run(std::span<const SequenceFeed> feeds, LogitRows wanted,
+                             ForwardObserver* observer,
+                             const std::function<bool(int32_t)>& on_layer) override {
+    segments_.clear();
+    for (const SequenceFeed& feed : feeds) {
+      segments_.push_back({&static_cast<HostSequence*>(feed.sequence)->cache, feed.tokens});
+    }
+    return forward_.run(segments_, wanted, observer, on_layer);
+  }
+  std::optional<ReadFailure> take_failure() override { return forward_.take_failure(); }
+  ExpertCache* cache() override { return forward_.cache(); }
+  double guess_precision(int32_t layer) const override { return forward_.guess_precision(layer); }
+  StageClock& clock() override { return forward_.clock(); }
+  int64_t scratch_bytes() const override { return forward_.scratch_bytes(); }
+
+ private:
+  const RunnerParts parts_;
+  Forward forward_;
+  std::vector<Segment> segments_;
+};
+
+}  // namespace
+
+std::unique_ptr<Runner> make_host_runner(const RunnerParts& parts,
+                                         std::unique_ptr<ExpertCache> cache) {
+  return std::make_unique<HostRunner>(parts, std::move(cache));
+}
+
+}  // namespace hearth

@@ -1,0 +1,66 @@
+// What an engine runs a model with: the CPU alone, or a GPU with the CPU beside it. The engine does
+// not know which it has.
+//
+// One thread owns a Runner and its Sequences; a Runner outlives them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "base/limits.h"
+#include "base/workers.h"
+#include "model/forward.h"
+#include "model/stages.h"
+#include "model/weights.h"
+
+namespace hearth {
+
+// What one timeline of tokens remembers.
+class Sequence {
+ public:
+  virtual ~Sequence() = default;
+  virtual int64_t context() const = 0;
+  virtual int64_t bytes() const = 0;  // KV rows and carried state, filled or not
+  virtual void clear() = 0;           // forgets everything
+};
+
+// The next tokens of one sequence.
+struct SequenceFeed {
+  Sequence* sequence;
+  std::span<const int32_t> tokens;
+};
+
+class Runner {
+ public:
+  virtual ~Runner() = default;
+  // Throws Error where it does not fit.
+  virtual std::unique_ptr<Sequence> new_sequence(int64_t context) = 0;
+  // As Forward::run: where it ends early, the sequences must be cleared.
+  virtual std::span<const float> run(std::span<const SequenceFeed> feeds, LogitRows wanted,
+                                     ForwardObserver* observer,
+                                     const std::function<bool(int32_t)>& on_layer) = 0;
+  virtual std::optional<ReadFailure> take_failure() = 0;
+  virtual ExpertCache* cache() = 0;  // null where no experts are read as they are wanted
+  virtual double guess_precision(int32_t layer) const = 0;  // as of Forward
+  virtual StageClock& clock() = 0;
+  virtual int64_t scratch_bytes() const = 0;  // of the host
+};
+
+// What runners have in common. The references must outlive them.
+struct RunnerParts {
+  const ModelConfig& config;
+  const ModelWeights& weights;
+  const Kernels& kernels;
+  const Workers& workers;
+  KvType kv;
+  int64_t context;
+  Limits limits;
+};
+
+std::unique_ptr<Runner> make_host_runner(const RunnerParts& parts,
+                                         std::unique_ptr<ExpertCache> cache);
+
+}  // namespace hearth
