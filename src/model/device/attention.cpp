@@ -138,17 +138,14 @@ void project_output(const DeviceStep& step, const DeviceAttention& weights) {
   const int32_t groups = config.output_groups;
   const int64_t grouped_width = int64_t{groups} * config.output_rank;
   float* grouped = act.grouped_out.fresh().values;
-  round_rows_for(step, weights.output_a.type, act.attention_out, n * groups);
   for (int32_t g = 0; g < groups; ++g) {
-    step.kernels.matmul({.w = expert_slice(weights.output_a, groups, g),
-                         .x = act.attention_out.values,
-                         .xq = act.attention_out.rounded,
-                         .x_rows = act.group_rows + g * act.chunk,
-                         .n = n,
-                         .y = grouped + g * config.output_rank,
-                         .y_rows = nullptr,
-                         .y_stride = grouped_width},
-                        step.stream);
+    multiply(step,
+             {.w = expert_slice(weights.output_a, groups, g),
+              .x_rows = act.group_rows + g * act.chunk,
+              .n = n,
+              .y = grouped + g * config.output_rank,
+              .y_stride = grouped_width},
+             act.attention_out, n * groups);
   }
   multiply(step, weights.output_b, act.grouped_out, n, act.output, config.dim);
 }

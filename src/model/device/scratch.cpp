@@ -21,6 +21,13 @@ DeviceRows take_rows(Slab& slab, int64_t n, int64_t width, bool is_ever_rounded 
   return rows;
 }
 
+// Rows that large matrices read in prefills: as bfloat16 too, unless no tensor cores take them.
+DeviceRows take_prefill_rows(Slab& slab, int64_t n, int64_t width) {
+  DeviceRows rows = take_rows(slab, n, width);
+  if (width % kBlock == 0) rows.bfloat16s = slab.take<uint16_t>(n * width);
+  return rows;
+}
+
 void take_attention(Slab& slab, const ModelConfig& config, const GpuKernels& kernels,
                     const DeviceSizes& sizes, DeviceScratch& act) {
   const int64_t n = sizes.limits.chunk_tokens;
@@ -30,7 +37,7 @@ void take_attention(Slab& slab, const ModelConfig& config, const GpuKernels& ker
     angles->cosines = slab.take<float>(n * (config.rope_dim / 2));
     angles->sines = slab.take<float>(n * (config.rope_dim / 2));
   }
-  act.q_low = take_rows(slab, n, config.q_rank);
+  act.q_low = take_prefill_rows(slab, n, config.q_rank);
   act.q = slab.take<float>(n * heads_width);
   act.kv = slab.take<float>(n * config.head_dim);
   act.entry_inputs = slab.take<float>(n * 2 * 2 * config.head_dim);
@@ -48,9 +55,13 @@ void take_attention(Slab& slab, const ModelConfig& config, const GpuKernels& ker
   act.attention =
       slab.take<float>(kernels.attention_scratch_floats(n, config.heads, config.head_dim));
   act.attention_out = take_rows(slab, n * config.output_groups, heads_width / config.output_groups);
+  // Outputs are there when nobody reads the queries any more, whose memory is twice as large.
+  if (act.attention_out.width % kBlock == 0) {
+    act.attention_out.bfloat16s = reinterpret_cast<uint16_t*>(act.q);
+  }
   act.group_rows = slab.take<int32_t>(n * config.output_groups);
   act.grouped_out =
-      take_rows(slab, n, static_cast<int64_t>(config.output_groups) * config.output_rank);
+      take_prefill_rows(slab, n, static_cast<int64_t>(config.output_groups) * config.output_rank);
 }
 
 void take_experts(Slab& slab, const ModelConfig& config, int64_t n, DeviceScratch& act) {
@@ -78,7 +89,7 @@ DeviceScratch take_scratch(Slab& slab, const ModelConfig& config, const GpuKerne
   act.streams = take_rows(slab, n, int64_t{config.streams} * config.dim, sizes.rounds_streams);
   act.mixes = slab.take<float>(n * config.mixes());
   act.coefficients = slab.take<float>(n * config.streams * (config.streams + 1));
-  act.x = take_rows(slab, n, config.dim);
+  act.x = take_prefill_rows(slab, n, config.dim);
   act.output = slab.take<float>(n * config.dim);
   take_attention(slab, config, kernels, sizes, act);
   take_experts(slab, config, n, act);

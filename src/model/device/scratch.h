@@ -11,16 +11,18 @@
 
 namespace hearth {
 
-// Activation rows as float32, and rounded once a block format asks for them.
+// Activation rows as float32, and in the two forms that products may read instead, once one asks.
 struct DeviceRows {
   float* values;  // [n, width]
   GpuRoundedRows rounded;
+  uint16_t* bfloat16s;  // [n, width], or null where it is not worth its memory
   int64_t width;
-  bool is_rounded;  // whether `rounded` holds the present values
+  bool is_rounded;    // whether `rounded` holds the present values
+  bool is_converted;  // the same of `bfloat16s`
 
   // The rows, about to be written anew.
   DeviceRows& fresh() {
-    is_rounded = false;
+    is_rounded = is_converted = false;
     return *this;
   }
 };

@@ -26,7 +26,19 @@ struct DeviceStep {
 
 // Rounds the first `n` rows, if they aren't yet and weights of this type read them so.
 void round_rows_for(const DeviceStep& step, TensorType type, DeviceRows& x, int64_t n);
-// y [n, y_stride] = w . x for the first n rows, which are rounded where needed.
+// y[y_rows[i]] = w . x[x_rows[i]], as GpuMatmulParams has them.
+struct DeviceProduct {
+  Matrix w;
+  const int32_t* x_rows = nullptr;
+  int64_t n;
+  float* y;
+  const int32_t* y_rows = nullptr;
+  int64_t y_stride;
+};
+
+// With the first `x_count` rows, which are brought to the form that the matrix reads.
+void multiply(const DeviceStep& step, const DeviceProduct& product, DeviceRows& x, int64_t x_count);
+// y [n, y_stride] = w . x for the first n rows.
 void multiply(const DeviceStep& step, const Matrix& w, DeviceRows& x, int64_t n, float* y,
               int64_t y_stride);
 

@@ -19,17 +19,14 @@ void fill_angles(const DeviceStep& step, const double* frequencies, int32_t rati
 // mixes = fn . streams, of the rows listed or of the first n; the norm comes with what reads them.
 void project_streams(const DeviceStep& step, const DeviceHyper& weights, const int32_t* rows,
                      int64_t n) {
-  DeviceRows& streams = step.act.streams;
-  round_rows_for(step, weights.fn.type, streams, step.batch.n);
-  step.kernels.matmul({.w = weights.fn,
-                       .x = streams.values,
-                       .xq = streams.rounded,
-                       .x_rows = rows,
-                       .n = n,
-                       .y = step.act.mixes,
-                       .y_rows = rows,
-                       .y_stride = weights.fn.rows},
-                      step.stream);
+  multiply(step,
+           {.w = weights.fn,
+            .x_rows = rows,
+            .n = n,
+            .y = step.act.mixes,
+            .y_rows = rows,
+            .y_stride = weights.fn.rows},
+           step.act.streams, step.batch.n);
 }
 
 // What mixed streams become: rounded too, where their width allows it.
@@ -49,7 +46,7 @@ void mix_streams(const DeviceStep& step, const DeviceHyper& weights, const float
                             .hyper_eps = config.hyper_eps,
                             .rms_eps = config.rms_eps,
                             .coefficients = coefficients,
-                            .x = x.values,
+                            .x = x.fresh().values,
                             .xq = x.rounded},
                            step.stream);
   x.is_rounded = x.rounded.codes != nullptr;
