@@ -101,7 +101,7 @@ struct GpuWeightedSumParams {
 // out[i, s] = row tokens[i] of the table, for every stream s.
 struct GpuEmbedParams {
   Matrix table;           // [vocab, dim], of a type that matmul knows; of any alignment
-  const int32_t* tokens;  // [n]
+  const int32_t* tokens;  // [n] rows of the table, or null for 0 .. n-1
   int64_t n;
   int32_t streams;
   float* out;  // [n, streams, dim]

@@ -49,7 +49,8 @@ __global__ void __launch_bounds__(kBlockThreads) embed_kernel(EmbedParams params
   const int64_t token = item / params.chunks, chunk = item % params.chunks;
 
   FewRows<F, 1> rows;
-  rows.row[0] = p.table.data + p.tokens[token] * params.row_bytes;
+  const int64_t table_row = p.tokens != nullptr ? p.tokens[token] : token;
+  rows.row[0] = p.table.data + table_row * params.row_bytes;
   rows.row_bytes = params.row_bytes;
   rows.first_chunk = chunk;
   rows.chunk_step = 1;

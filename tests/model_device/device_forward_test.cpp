@@ -105,14 +105,26 @@ class Recorder : public ForwardObserver {
   std::vector<std::vector<std::multiset<int32_t>>> chosen;  // [layers][tokens]
 };
 
+std::vector<int32_t> all_experts(const ModelConfig& config) {
+  return std::vector<int32_t>(config.layers, config.experts);
+}
+
 struct Runner {
   Runner(const Model& model, int64_t context, uint64_t seed = 1,
          const Limits& with = small_limits())
+      : Runner(model, context, seed, with, all_experts(model.config)) {}
+  // With as many experts of each layer on the device; the host computes the others.
+  Runner(const Model& model, int64_t context, uint64_t seed, const Limits& with,
+         const std::vector<int32_t>& held)
       : config(model.config),
         limits(with),
         device(open_for_tests(seed)),
         weights(upload_weights(*device, config, model.weights)),
-        forward(*device, config, weights, context, limits) {}
+        tier(*device, layer_experts(model.weights), config.experts, held),
+        host(config, layer_experts(model.weights), choose_kernels("avx2"), workers, limits),
+        forward({*device, config, weights, model.weights.embedding, tier,
+                 held == all_experts(config) ? nullptr : &host},
+                context, limits) {}
 
   DeviceCache new_cache(KvType type, int64_t context) {
     return DeviceCache(*device, config, type, context, limits);
@@ -136,6 +148,9 @@ struct Runner {
   const Limits limits;
   std::unique_ptr<Device> device;
   DeviceWeights weights;
+  VramTier tier;
+  const Workers workers{1};
+  HostExperts host;
   DeviceForward forward;
 };
 
@@ -389,6 +404,28 @@ TEST_CASE("device: a run can be stopped between layers, and steps without logits
   CHECK(std::ranges::equal(logits, std::span(expected).last(runner.config.vocab)));
 }
 
+TEST_CASE("device: experts it does not hold are computed by the host, with the same logits") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const ModelConfig& config = nano().config;
+  Runner whole(nano(), 35);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
+  const Floats expected = whole.run(cache, tokens, 6);
+  uint64_t seed = 5;
+  for (const std::vector<int32_t>& held :
+       {std::vector<int32_t>(config.layers, 0), std::vector<int32_t>(config.layers, 3),
+        std::vector<int32_t>{config.experts, 1, 0, config.experts - 1}}) {
+    REQUIRE(std::ssize(held) == config.layers);
+    for (const int64_t chunk : {1, 6}) {
+      CAPTURE(chunk);
+      Runner runner(nano(), 35, seed++, small_limits(), held);
+      DeviceCache own = runner.new_cache(KvType::kF32, 35);
+      Recorder recorder(config);
+      CHECK(test::max_difference(runner.run(own, tokens, chunk, &recorder), expected) < 1e-5);
+      expect_golden_blocks(recorder);
+    }
+  }
+}
+
 TEST_CASE("device: bytes are known before they are taken") {
   const Limits limits = small_limits();
   for (const Model* model :
@@ -403,15 +440,26 @@ TEST_CASE("device: bytes are known before they are taken") {
     };
     const DeviceWeights weights = upload_weights(*device, config, model->weights);
     CHECK(taken() == device_weight_bytes(config, model->weights));
+    const auto layers = layer_experts(model->weights);
+    for (const int32_t held : {0, 3, config.experts}) {
+      const std::vector<int32_t> each(config.layers, held);
+      const VramTier tier(*device, layers, config.experts, each);
+      CHECK(taken() == vram_tier_bytes(layers, config.experts, each));
+      CHECK(tier.bytes() == vram_tier_bytes(layers, config.experts, each));
+      free_bytes += tier.bytes();
+    }
+    const VramTier tier(*device, layers, config.experts, all_experts(config));
+    free_bytes -= tier.bytes();
     for (const KvType type : {KvType::kF32, KvType::kBF16}) {
       const DeviceCache cache(*device, config, type, 300, limits);
       CHECK(taken() == device_cache_bytes(config, type, 300, limits));
       CHECK(cache.bytes() == device_cache_bytes(config, type, 300, limits));
       free_bytes += cache.bytes();
     }
-    const DeviceForward forward(*device, config, weights, 300, limits);
-    const int64_t planned = device_forward_bytes(config, device->kernels(), 300, limits,
-                                                 rounds_streams(model->weights));
+    const DeviceForward forward({*device, config, weights, model->weights.embedding, tier, nullptr},
+                                300, limits);
+    const int64_t planned =
+        device_forward_bytes(config, device->kernels(), model->weights, 300, limits);
     CHECK(taken() == planned);
     CHECK(forward.bytes() == planned);
   }
@@ -427,17 +475,22 @@ TEST_CASE("device: what does not fit or has no kernels is named") {
     CHECK(contains(what, "the weights: fake GPU: "));
     CHECK(contains(what, "--gpu-budget"));
   }
-  const auto device = make_fake_device({.memory_bytes = weight_bytes + (1 << 20)});
+  const auto layers = layer_experts(nano().weights);
+  const int64_t expert_bytes = vram_tier_bytes(layers, config.experts, all_experts(config));
+  const auto device = make_fake_device({.memory_bytes = weight_bytes + expert_bytes + (1 << 20)});
   const DeviceWeights weights = upload_weights(*device, config, nano().weights);
   CHECK(contains(error_of([&] { DeviceCache(*device, config, KvType::kF32, 1 << 20, limits); }),
                  "a session's cache: fake GPU: "));
-  CHECK(contains(error_of([&] { DeviceForward(*device, config, weights, 1 << 24, limits); }),
-                 "activations: fake GPU: "));
-
-  Model elsewhere = nano();
-  elsewhere.weights.layers[1].moe.routed.stacks.up.data = nullptr;
-  CHECK(contains(error_of([&] { upload_weights(*device, config, elsewhere.weights); }),
-                 "the GPU: routed experts of layer 1 are not all in memory"));
+  {
+    const VramTier tier(*device, layers, config.experts, all_experts(config));
+    const DeviceModel model{*device, config, weights, nano().weights.embedding, tier, nullptr};
+    CHECK(contains(error_of([&] { DeviceForward(model, 1 << 24, limits); }),
+                   "activations: fake GPU: "));
+  }
+  Model experts_alone = nano();
+  experts_alone.weights.layers[1].moe.routed.stacks.down.type = TensorType::kI32;
+  CHECK(contains(error_of([&] { upload_weights(*device, config, experts_alone.weights); }),
+                 "stored as I32 have no GPU kernel"));
   Model integers = nano();
   integers.weights.layers[0].attention.q_a.type = TensorType::kI32;
   CHECK(contains(error_of([&] { upload_weights(*device, config, integers.weights); }),

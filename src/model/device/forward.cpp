@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <vector>
 
 #include "base/check.h"
+#include "model/device/exchange.h"
 #include "model/device/slab.h"
 #include "model/device/step.h"
 
@@ -22,21 +24,28 @@ int64_t scratch_bytes(const ModelConfig& config, const GpuKernels& kernels,
 
 class DeviceForward::Pass {
  public:
-  Pass(Device& device, const ModelConfig& config, const DeviceWeights& weights, int64_t context,
-       const Limits& limits)
-      : device_(device),
-        config_(config),
-        weights_(weights),
+  Pass(const DeviceModel& model, int64_t context, const Limits& limits)
+      : device_(model.device),
+        config_(model.config),
+        weights_(model.weights),
+        routed_(model.routed),
+        elsewhere_(model.elsewhere),
         context_(context),
         limits_(limits),
-        stream_(device.create_stream()),
-        layer_done_{device.create_event(), device.create_event()},
-        inputs_(device, config, limits) {
-    const DeviceSizes sizes{context, limits_, weights.rounds_streams};
-    memory_ = allocate_for(device, "activations", scratch_bytes(config, device.kernels(), sizes));
+        stream_(device_.create_stream()),
+        layer_done_{device_.create_event(), device_.create_event()},
+        inputs_(device_, config_, model.embedding, limits) {
+    const DeviceSizes sizes{context, limits_, weights_.rounds_streams};
+    memory_ =
+        allocate_for(device_, "activations", scratch_bytes(config_, device_.kernels(), sizes));
     Slab slab(memory_.data());
-    act_ = take_scratch(slab, config, device.kernels(), sizes);
-    logits_ = device.allocate_pinned(sizes.logit_rows() * config.vocab * sizeof(float));
+    act_ = take_scratch(slab, config_, device_.kernels(), sizes);
+    logits_ = device_.allocate_pinned(sizes.logit_rows() * config_.vocab * sizeof(float));
+    if (elsewhere_ != nullptr) exchange_.emplace(device_, config_, limits_.chunk_tokens);
+    for (int32_t i = 0; i < config_.layers; ++i) {
+      HEARTH_CHECK(elsewhere_ != nullptr || routed_.holds_all(i));
+    }
+    masked_picks_.resize(int64_t{limits_.chunk_tokens} * config_.experts_used);
     list_group_rows();
   }
 
@@ -45,12 +54,15 @@ class DeviceForward::Pass {
                              const std::function<bool(int32_t)>& on_layer) {
     check_segments(segments);
     const DeviceBatch& batch = inputs_.upload(segments, wanted, stream_);
-    HEARTH_CHECK(batch.wanted <= limits_.logit_rows);
+    const RoutedRows routed{config_.dim, config_.experts_used};
+    act_.picks = routed.picks(act_.x.values, batch.n);
+    act_.pick_weights = routed.weights(act_.x.values, batch.n);
     const DeviceStep step{config_, weights_, device_.kernels(), stream_.handle(), act_, batch};
     embed(step);
     if (observer != nullptr) show(step, -1, *observer);
     for (int32_t layer = 0; layer < config_.layers; ++layer) {
       run_layer(step, layer);
+      if (elsewhere_ != nullptr && elsewhere_->store().has_failed()) return {};
       if (observer != nullptr) show(step, layer, *observer);
       if (on_layer && !report(layer, on_layer)) return {};
     }
@@ -86,8 +98,29 @@ class DeviceForward::Pass {
 
     enter_hyper_connection(step, weights.moe_hyper, weights.moe.norm);
     route(step, weights.moe);
-    experts(step, layer, weights.moe);
+    const DeviceExperts& routed = routed_.experts(layer);
+    if (routed_.holds_all(layer)) {
+      experts(step, layer, weights.moe, routed);
+      sum_experts(step, routed, nullptr);
+    } else {
+      exchange_->bring(act_, step.batch.n, stream_);
+      experts(step, layer, weights.moe, routed);
+      compute_elsewhere(layer, step.batch);
+      sum_experts(step, routed, act_.elsewhere);
+    }
     leave_hyper_connection(step);
+  }
+
+  // While the device computes the experts that it holds.
+  void compute_elsewhere(int32_t layer, const DeviceBatch& batch) {
+    const BroughtRows rows = exchange_->wait(batch.n);
+    const int64_t picks = batch.n * config_.experts_used;
+    for (int64_t i = 0; i < picks; ++i) {
+      masked_picks_[i] = routed_.holds(layer, rows.picks[i]) ? -1 : rows.picks[i];
+    }
+    elsewhere_->run(layer, {batch.n, rows.x, masked_picks_.data(), rows.weights, batch.prefill,
+                            exchange_->sums()});
+    exchange_->send(act_.elsewhere, batch.n, stream_);
   }
 
   // Layer number `layer` is enqueued or, behind the last, none: waits for the one before it.
@@ -132,6 +165,8 @@ class DeviceForward::Pass {
   Device& device_;
   const ModelConfig& config_;
   const DeviceWeights& weights_;
+  const VramTier& routed_;
+  HostExperts* const elsewhere_;
   const int64_t context_;
   const Limits limits_;
   Stream stream_;
@@ -140,11 +175,12 @@ class DeviceForward::Pass {
   DeviceBuffer memory_;
   DeviceScratch act_{};
   PinnedBuffer logits_;
+  std::optional<Exchange> exchange_;   // where experts are computed elsewhere
+  std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those on the device
 };
 
-DeviceForward::DeviceForward(Device& device, const ModelConfig& config,
-                             const DeviceWeights& weights, int64_t context, const Limits& limits)
-    : pass_(std::make_unique<Pass>(device, config, weights, context, limits)) {}
+DeviceForward::DeviceForward(const DeviceModel& model, int64_t context, const Limits& limits)
+    : pass_(std::make_unique<Pass>(model, context, limits)) {}
 DeviceForward::~DeviceForward() = default;
 
 int32_t DeviceForward::chunk_tokens() const { return pass_->chunk_tokens(); }
@@ -156,10 +192,10 @@ std::span<const float> DeviceForward::run(std::span<const DeviceSegment> segment
   return pass_->run(segments, wanted, observer, on_layer);
 }
 
-int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels, int64_t context,
-                             const Limits& limits, bool rounds_streams) {
-  return step_input_bytes(config, limits) +
-         scratch_bytes(config, kernels, {context, limits, rounds_streams});
+int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels,
+                             const ModelWeights& weights, int64_t context, const Limits& limits) {
+  return step_input_bytes(config, weights.embedding, limits) +
+         scratch_bytes(config, kernels, {context, limits, rounds_streams(weights)});
 }
 
 }  // namespace hearth

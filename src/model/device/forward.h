@@ -1,5 +1,6 @@
-// The forward pass on a device: what model/forward.h does, with all weights and caches in the
-// device's memory. The host enqueues a step and waits only for its logits.
+// The forward pass on a device: what model/forward.h does, with weights and caches in the device's
+// memory. The host enqueues a step and waits only for its logits and, in layers whose experts
+// aren't all there, for the picks: it computes the others while the device computes its own.
 //
 // One thread owns a DeviceForward. After construction nothing is allocated.
 #pragma once
@@ -15,22 +16,33 @@
 #include "model/device/inputs.h"
 #include "model/device/weights.h"
 #include "model/forward.h"
+#include "model/host_experts.h"
+#include "offload/store/vram/vram_tier.h"
 
 namespace hearth {
 
+// What a DeviceForward runs; all of it must outlive the object.
+struct DeviceModel {
+  Device& device;
+  const ModelConfig& config;
+  const DeviceWeights& weights;
+  Matrix embedding;  // in the host's memory
+  const VramTier& routed;
+  HostExperts* elsewhere;  // computes what `routed` doesn't hold; null where that is nothing
+};
+
 class DeviceForward {
  public:
-  // `context` bounds the position of any token. The references must outlive the object. Throws
-  // Error where the scratch memory does not fit.
-  DeviceForward(Device& device, const ModelConfig& config, const DeviceWeights& weights,
-                int64_t context, const Limits& limits);
+  // `context` bounds the position of any token. Throws Error where the scratch memory does not fit.
+  DeviceForward(const DeviceModel& model, int64_t context, const Limits& limits);
   ~DeviceForward();
 
   int32_t chunk_tokens() const;
   int64_t bytes() const;  // taken on the device
 
-  // As Forward::run; the segments' caches hold rows of one type. Without logits wanted, the device
-  // may still be at work when it returns. Where `on_layer` is given it is told of layers that are
+  // As Forward::run; the segments' caches hold rows of one type. Where an expert can't be read the
+  // run ends early, and the store of `elsewhere` tells. Without logits wanted, the device may still
+  // be at work when it returns. Where `on_layer` is given it is told of layers that are
   // done, and the host runs ahead of them by one.
   std::span<const float> run(std::span<const DeviceSegment> segments, LogitRows wanted,
                              ForwardObserver* observer = nullptr,
@@ -41,8 +53,8 @@ class DeviceForward {
   std::unique_ptr<Pass> pass_;
 };
 
-// The bytes that a DeviceForward allocates; `rounds_streams` as of the weights.
-int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels, int64_t context,
-                             const Limits& limits, bool rounds_streams);
+// The bytes that a DeviceForward allocates on the device.
+int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels,
+                             const ModelWeights& weights, int64_t context, const Limits& limits);
 
 }  // namespace hearth

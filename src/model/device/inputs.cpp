@@ -1,6 +1,7 @@
 #include "model/device/inputs.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
 #include "model/device/slab.h"
@@ -10,13 +11,15 @@ namespace {
 
 // The same places on the host and on the device.
 struct Places {
-  Places(Slab& slab, int64_t n, int64_t wanted, int64_t caches_in_all)
+  Places(Slab& slab, int64_t n, int64_t wanted, int64_t caches_in_all, int64_t embedding_bytes)
       : rows(slab.take<GpuRow>(n)),
         tokens(slab.take<int32_t>(n)),
+        embeddings(slab.take<unsigned char>(n * embedding_bytes)),
         wanted_rows(slab.take<int32_t>(wanted)),
         caches(slab.take<GpuSequenceCache>(caches_in_all)) {}
   GpuRow* rows;
   int32_t* tokens;
+  unsigned char* embeddings;
   int32_t* wanted_rows;
   GpuSequenceCache* caches;
 };
@@ -56,31 +59,42 @@ void write_rows(std::span<const DeviceSegment> segments, LogitRows wanted, const
 
 }  // namespace
 
-StepInputs::StepInputs(Device& device, const ModelConfig& config, const Limits& limits)
+StepInputs::StepInputs(Device& device, const ModelConfig& config, const Matrix& embedding,
+                       const Limits& limits)
     : device_(device),
       layers_(config.layers),
-      staging_(device.allocate_pinned(static_cast<size_t>(step_input_bytes(config, limits)))),
-      memory_(allocate_for(device, "a step's rows", step_input_bytes(config, limits))),
+      embedding_(embedding),
+      rows_max_(std::min(limits.chunk_tokens, limits.logit_rows)),
+      staging_(
+          device.allocate_pinned(static_cast<size_t>(step_input_bytes(config, embedding, limits)))),
+      memory_(allocate_for(device, "a step's rows", step_input_bytes(config, embedding, limits))),
       copied_(device.create_event()) {}
 
-int64_t step_input_bytes(const ModelConfig& config, const Limits& limits) {
-  const int64_t n = limits.chunk_tokens;
+int64_t step_input_bytes(const ModelConfig& config, const Matrix& embedding, const Limits& limits) {
+  const int64_t n = limits.chunk_tokens, rows = std::min(limits.chunk_tokens, limits.logit_rows);
   Slab counting;
-  Places(counting, n, n, n * config.layers);
+  Places(counting, n, rows, rows * config.layers, row_bytes(embedding.type, embedding.cols));
   return counting.bytes();
 }
 
 const DeviceBatch& StepInputs::upload(std::span<const DeviceSegment> segments, LogitRows wanted,
                                       const Stream& stream) {
   batch_ = measure(segments, wanted);
+  HEARTH_CHECK(batch_.wanted <= rows_max_ && batch_.sequences <= rows_max_);
   Slab host_slab(staging_.data()), device_slab(memory_.data());
   const int64_t caches_in_all = layers_ * batch_.sequences;
-  const Places host(host_slab, batch_.n, batch_.wanted, caches_in_all);
-  const Places device(device_slab, batch_.n, batch_.wanted, caches_in_all);
+  const int64_t embedding_bytes = row_bytes(embedding_.type, embedding_.cols);
+  const Places host(host_slab, batch_.n, batch_.wanted, caches_in_all, embedding_bytes);
+  const Places device(device_slab, batch_.n, batch_.wanted, caches_in_all, embedding_bytes);
   HEARTH_CHECK(host_slab.bytes() <= static_cast<int64_t>(staging_.bytes()));
 
   device_.synchronize(copied_);  // the step before may still be reading
   write_rows(segments, wanted, host);
+  for (int64_t i = 0; i < batch_.n; ++i) {
+    std::memcpy(host.embeddings + i * embedding_bytes,
+                embedding_.data + host.tokens[i] * embedding_bytes,
+                static_cast<size_t>(embedding_bytes));
+  }
   batch_.kv_type = segments.front().cache->type();
   for (int64_t s = 0; s < batch_.sequences; ++s) {
     const DeviceCache& cache = *segments[s].cache;
@@ -95,6 +109,7 @@ const DeviceBatch& StepInputs::upload(std::span<const DeviceSegment> segments, L
 
   batch_.rows = device.rows;
   batch_.tokens = device.tokens;
+  batch_.embeddings = {embedding_.type, batch_.n, embedding_.cols, device.embeddings};
   batch_.wanted_rows = device.wanted_rows;
   batch_.caches = device.caches;
   batch_.host_rows = {host.rows, static_cast<size_t>(batch_.n)};

@@ -1,5 +1,5 @@
-// What a step is told: its rows and where their sequences' caches lie. One copy brings it all to
-// the device.
+// What a step is told: its rows, their tokens' embeddings and where their sequences' caches lie.
+// One copy brings it all to the device.
 #pragma once
 
 #include <cstdint>
@@ -30,6 +30,7 @@ struct DeviceBatch {
 
   const GpuRow* rows = nullptr;              // [n]
   const int32_t* tokens = nullptr;           // [n]
+  Matrix embeddings{};                       // [n, dim] rows of the table, as it stores them
   const int32_t* wanted_rows = nullptr;      // [wanted]
   const GpuSequenceCache* caches = nullptr;  // [layers, sequences]
   std::span<const GpuRow> host_rows;         // the same rows, on the host
@@ -37,9 +38,12 @@ struct DeviceBatch {
 
 class StepInputs {
  public:
-  StepInputs(Device& device, const ModelConfig& config, const Limits& limits);
+  // The embedding table stays in the memory of the host.
+  StepInputs(Device& device, const ModelConfig& config, const Matrix& embedding,
+             const Limits& limits);
 
-  // One to chunk_tokens tokens in all, of distinct sequences. Valid until the next call.
+  // One to chunk_tokens tokens in all, of distinct sequences, of which there may be as many as
+  // there may be rows with logits. Valid until the next call.
   const DeviceBatch& upload(std::span<const DeviceSegment> segments, LogitRows wanted,
                             const Stream& stream);
 
@@ -48,6 +52,8 @@ class StepInputs {
  private:
   Device& device_;
   const int32_t layers_;
+  const Matrix embedding_;
+  const int64_t rows_max_;  // with logits, and sequences
   PinnedBuffer staging_;
   DeviceBuffer memory_;
   Event copied_;
@@ -55,6 +61,6 @@ class StepInputs {
 };
 
 // The bytes that StepInputs allocates on the device.
-int64_t step_input_bytes(const ModelConfig& config, const Limits& limits);
+int64_t step_input_bytes(const ModelConfig& config, const Matrix& embedding, const Limits& limits);
 
 }  // namespace hearth

@@ -64,20 +64,6 @@ void routed_experts(const DeviceStep& step, const DeviceExperts& weights, float 
   expert_output(step, weights, picks, 0, step.act.expert_hidden);
 }
 
-// What experts outside the device's memory compute would come in as `elsewhere`; there are none.
-void sum_outputs(const DeviceStep& step, const DeviceExperts& weights) {
-  step.kernels.sum_experts({.outputs = step.act.expert_out,
-                            .weights = step.act.pick_weights,
-                            .picks = step.act.picks,
-                            .data = weights.gate.data,
-                            .elsewhere = nullptr,
-                            .n = step.batch.n,
-                            .used = step.config.experts_used,
-                            .dim = step.config.dim,
-                            .out = step.act.output},
-                           step.stream);
-}
-
 }  // namespace
 
 void route(const DeviceStep& step, const DeviceMoe& weights) {
@@ -98,10 +84,23 @@ void route(const DeviceStep& step, const DeviceMoe& weights) {
                      step.stream);
 }
 
-void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights) {
+void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights,
+             const DeviceExperts& routed) {
   shared_expert(step, weights.shared, step.config.shared_clamp[layer]);
-  routed_experts(step, weights.routed, step.config.expert_clamp[layer]);
-  sum_outputs(step, weights.routed);
+  routed_experts(step, routed, step.config.expert_clamp[layer]);
+}
+
+void sum_experts(const DeviceStep& step, const DeviceExperts& routed, const float* elsewhere) {
+  step.kernels.sum_experts({.outputs = step.act.expert_out,
+                            .weights = step.act.pick_weights,
+                            .picks = step.act.picks,
+                            .data = routed.gate.data,
+                            .elsewhere = elsewhere,
+                            .n = step.batch.n,
+                            .used = step.config.experts_used,
+                            .dim = step.config.dim,
+                            .out = step.act.output},
+                           step.stream);
 }
 
 }  // namespace hearth

@@ -11,10 +11,11 @@ constexpr int64_t kBlock = 32;        // values that are rounded together
 constexpr int64_t kGroupMax = 65535;  // rows of one call of index_scores
 
 // No block format reads rows that are not whole blocks.
-DeviceRows take_rows(Slab& slab, int64_t n, int64_t width, bool is_ever_rounded = true) {
+DeviceRows take_rows(Slab& slab, int64_t n, int64_t width, bool is_ever_rounded = true,
+                     int64_t floats_behind = 0) {
   DeviceRows rows{};
   rows.width = width;
-  rows.values = slab.take<float>(n * width);
+  rows.values = slab.take<float>(n * width + floats_behind);
   if (!is_ever_rounded || width % kBlock != 0) return rows;
   rows.rounded = {slab.take<int8_t>(n * width), slab.take<float>(n * width / kBlock),
                   slab.take<float>(n * width / kBlock * 2)};
@@ -22,8 +23,8 @@ DeviceRows take_rows(Slab& slab, int64_t n, int64_t width, bool is_ever_rounded 
 }
 
 // Rows that large matrices read in prefills: as bfloat16 too, unless no tensor cores take them.
-DeviceRows take_prefill_rows(Slab& slab, int64_t n, int64_t width) {
-  DeviceRows rows = take_rows(slab, n, width);
+DeviceRows take_prefill_rows(Slab& slab, int64_t n, int64_t width, int64_t floats_behind = 0) {
+  DeviceRows rows = take_rows(slab, n, width, true, floats_behind);
   if (width % kBlock == 0) rows.bfloat16s = slab.take<uint16_t>(n * width);
   return rows;
 }
@@ -68,13 +69,12 @@ void take_experts(Slab& slab, const ModelConfig& config, int64_t n, DeviceScratc
   const int64_t picks = n * config.experts_used;
   const int64_t tiles = std::min(picks, config.experts + picks / kGpuTilePicks);
   act.router_logits = slab.take<float>(n * config.experts);
-  act.picks = slab.take<int32_t>(picks);
-  act.pick_weights = slab.take<float>(picks + n);
   act.tiles = {slab.take<int32_t>(1), slab.take<int32_t>(tiles), slab.take<int32_t>(tiles + 1),
                slab.take<int32_t>(picks)};
   act.expert_hidden = take_rows(slab, picks, config.expert_dim);
   act.shared_hidden = take_rows(slab, n, config.shared_dim);
   act.expert_out = slab.take<float>((picks + n) * config.dim);
+  act.elsewhere = slab.take<float>(n * config.dim);
 }
 
 }  // namespace
@@ -89,7 +89,7 @@ DeviceScratch take_scratch(Slab& slab, const ModelConfig& config, const GpuKerne
   act.streams = take_rows(slab, n, int64_t{config.streams} * config.dim, sizes.rounds_streams);
   act.mixes = slab.take<float>(n * config.mixes());
   act.coefficients = slab.take<float>(n * config.streams * (config.streams + 1));
-  act.x = take_prefill_rows(slab, n, config.dim);
+  act.x = take_prefill_rows(slab, n, config.dim, n * (2 * config.experts_used + 1));
   act.output = slab.take<float>(n * config.dim);
   take_attention(slab, config, kernels, sizes, act);
   take_experts(slab, config, n, act);

@@ -27,6 +27,17 @@ struct DeviceRows {
   }
 };
 
+// Rows of n tokens' normed inputs, and behind them their picks and weights, so that one copy takes
+// all: [n, dim], [n, used], [n, used + 1].
+struct RoutedRows {
+  int64_t dim;
+  int32_t used;
+
+  int64_t floats(int64_t n) const { return n * (dim + 2 * used + 1); }
+  int32_t* picks(float* x, int64_t n) const { return reinterpret_cast<int32_t*>(x + n * dim); }
+  float* weights(float* x, int64_t n) const { return x + n * (dim + used); }
+};
+
 struct DeviceAngles {
   float* cosines;  // [n, rope_dim / 2]
   float* sines;
@@ -38,7 +49,7 @@ struct DeviceScratch {
   DeviceRows streams;   // [n, streams * dim]: the state between blocks
   float* mixes;         // [n, (2 + streams) streams]
   float* coefficients;  // [n, streams (streams + 1)]
-  DeviceRows x;         // [n, dim]: the normed input of a sub-layer
+  DeviceRows x;         // [n, dim]: the normed input of a sub-layer; behind it picks and weights
   float* output;        // [n, dim]: the sub-layer's output
 
   DeviceAngles plain_angles, compressed_angles;  // of the rows' positions
@@ -61,12 +72,13 @@ struct DeviceScratch {
   DeviceRows grouped_out;    // [n, groups * output_rank]
 
   float* router_logits;  // [n, experts]
-  int32_t* picks;        // [n, experts_used]
-  float* pick_weights;   // [n, experts_used + 1]
+  int32_t* picks;        // [n, experts_used], as RoutedRows has them for the n of this batch
+  float* pick_weights;   // [n, experts_used + 1], likewise
   GpuPickTiles tiles;
   DeviceRows expert_hidden;  // [n * experts_used, expert_dim]
   DeviceRows shared_hidden;  // [n, shared_dim]
   float* expert_out;         // [n, experts_used + 1, dim]: the last one is the shared expert's
+  float* elsewhere;          // [n, dim]: weighted sums of experts that the host computed
 
   DeviceRows head_x;  // [logit rows, dim]
   float* logits;      // [logit rows, vocab]

@@ -56,6 +56,10 @@ void attention(const DeviceStep& step, int32_t layer);
 void select_entries(const DeviceStep& step, int32_t layer);
 
 void route(const DeviceStep& step, const DeviceMoe& weights);
-void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights);
+// The shared expert and those in the device's memory, to act.expert_out.
+void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights,
+             const DeviceExperts& routed);
+// act.output, with the sums that came from elsewhere [n, dim], or null for none.
+void sum_experts(const DeviceStep& step, const DeviceExperts& routed, const float* elsewhere);
 
 }  // namespace hearth

@@ -55,8 +55,8 @@ void mix_streams(const DeviceStep& step, const DeviceHyper& weights, const float
 }  // namespace
 
 void embed(const DeviceStep& step) {
-  step.kernels.embed({.table = step.weights.embedding,
-                      .tokens = step.batch.tokens,
+  step.kernels.embed({.table = step.batch.embeddings,
+                      .tokens = nullptr,
                       .n = step.batch.n,
                       .streams = step.config.streams,
                       .out = step.act.streams.fresh().values},

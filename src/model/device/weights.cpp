@@ -28,9 +28,8 @@ class Loader {
 
   DeviceWeights load(const ModelConfig& config, const ModelWeights& weights) {
     DeviceWeights placed{};
-    placed.embedding = matrix(weights.embedding);
     for (int32_t i = 0; i < config.layers; ++i) {
-      placed.layers.push_back(layer(config, config.kinds[i], weights.layers[i]));
+      placed.layers.push_back(layer(config.kinds[i], weights.layers[i]));
     }
     placed.head_hyper = hyper(weights.head_hyper);
     placed.head_norm = values(weights.head_norm);
@@ -46,12 +45,12 @@ class Loader {
   const std::set<TensorType>& types() const { return types_; }
 
  private:
-  DeviceLayer layer(const ModelConfig& config, LayerKind kind, const LayerWeights& weights) {
+  DeviceLayer layer(LayerKind kind, const LayerWeights& weights) {
     DeviceLayer placed{};
     placed.attention_hyper = hyper(weights.attention_hyper);
     placed.attention = attention(kind, weights.attention);
     placed.moe_hyper = hyper(weights.moe_hyper);
-    placed.moe = moe(config.experts, weights.moe);
+    placed.moe = moe(weights.moe);
     return placed;
   }
 
@@ -82,29 +81,20 @@ class Loader {
     return {matrix(weights.value), matrix(weights.gate), values(weights.ape), values(weights.norm)};
   }
 
-  DeviceMoe moe(int32_t count, const MoeWeights& weights) {
+  DeviceMoe moe(const MoeWeights& weights) {
     DeviceMoe placed{};
     placed.norm = values(weights.norm);
     placed.router = matrix(weights.router);
     placed.bias = values(weights.bias);
     if (!weights.hash_table.empty()) placed.hash_table = values(weights.hash_table);
-    placed.routed = experts(weights.routed.stacks, count);
-    placed.shared = experts(weights.shared, 1);
+    placed.shared = {only_expert(weights.shared.gate), only_expert(weights.shared.up),
+                     only_expert(weights.shared.down)};
     return placed;
   }
 
-  DeviceExperts experts(const ExpertWeights& stacks, int32_t count) {
-    return {expert_matrices(stacks.gate, count), expert_matrices(stacks.up, count),
-            expert_matrices(stacks.down, count)};
-  }
-
-  GpuExpertMatrices expert_matrices(const Matrix& stack, int32_t count) {
-    const Matrix placed = matrix(stack);
-    std::vector<const unsigned char*> each;
-    for (int32_t e = 0; e < count; ++e) {
-      each.push_back(device_ == nullptr ? nullptr : expert_slice(placed, count, e).data);
-    }
-    return {stack.type, stack.rows / count, stack.cols, own(std::move(each), pointers_)};
+  GpuExpertMatrices only_expert(const Matrix& host) {
+    const Matrix placed = matrix(host);
+    return {host.type, host.rows, host.cols, own(std::vector{placed.data}, pointers_)};
   }
 
   const double* frequencies(const RopeScaling& scaling, int32_t rope_dim) {
@@ -162,12 +152,18 @@ void check_experts(const ModelWeights& weights, Problems& problems) {
   for (size_t i = 0; i < weights.layers.size(); ++i) {
     const MoeWeights& moe = weights.layers[i].moe;
     const ExpertWeights& routed = moe.routed.stacks;
-    if (routed.gate.data == nullptr || routed.up.data == nullptr || routed.down.data == nullptr) {
-      problems.add(fmt::format("routed experts of layer {} are not all in memory", i));
-    }
     if (routed.gate.type != routed.up.type || moe.shared.gate.type != moe.shared.up.type) {
       problems.add(fmt::format("gate and up of layer {} are stored in two types", i));
     }
+  }
+}
+
+// Of what other parts bring to the device.
+void add_types(const ModelWeights& weights, std::set<TensorType>& types) {
+  types.insert(weights.embedding.type);
+  for (const LayerWeights& layer : weights.layers) {
+    const ExpertWeights& routed = layer.moe.routed.stacks;
+    for (const Matrix* stack : {&routed.gate, &routed.up, &routed.down}) types.insert(stack->type);
   }
 }
 
@@ -201,7 +197,9 @@ DeviceWeights upload_weights(Device& device, const ModelConfig& config,
   Problems problems("the GPU");
   check_shapes(config, problems);
   check_experts(weights, problems);
-  check_types(device.kernels(), counting.types(), problems);
+  std::set<TensorType> types = counting.types();
+  add_types(weights, types);
+  check_types(device.kernels(), types, problems);
   problems.throw_if_any("Run this model without the GPU (--no-gpu)");
 
   DeviceBuffer memory = allocate_for(device, "the weights", counting.bytes());

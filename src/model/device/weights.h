@@ -1,5 +1,6 @@
-// A loaded model's weights in the memory of a device, as the kernels read them. Every routed expert
-// has its place there: the steps of DeviceForward know no other.
+// A loaded model's weights in the memory of a device, as the kernels read them: all but the
+// embedding, of which a step brings its tokens' rows along, and the routed experts, which are a
+// VramTier's.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include "device/device.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "offload/store/vram/vram_tier.h"
 
 namespace hearth {
 
@@ -45,19 +47,12 @@ struct DeviceAttention {
   DeviceIndexer indexer;        // CSA layers
 };
 
-struct DeviceExperts {
-  GpuExpertMatrices gate;
-  GpuExpertMatrices up;
-  GpuExpertMatrices down;
-};
-
 struct DeviceMoe {
   const float* norm;
   Matrix router;
   const float* bias;          // learned routing only
   const int32_t* hash_table;  // hash-routed layers only, else null
-  DeviceExperts routed;
-  DeviceExperts shared;  // of one expert
+  DeviceExperts shared;       // of one expert
 };
 
 struct DeviceLayer {
@@ -68,7 +63,6 @@ struct DeviceLayer {
 };
 
 struct DeviceWeights {
-  Matrix embedding;
   std::vector<DeviceLayer> layers;
   DeviceHyper head_hyper;
   const float* head_norm;
@@ -86,8 +80,8 @@ bool rounds_streams(const ModelWeights& weights);
 // The bytes that upload_weights allocates.
 int64_t device_weight_bytes(const ModelConfig& config, const ModelWeights& weights);
 
-// Throws Error where they do not fit, where the device has no kernels for a type or a shape, and
-// where routed experts are not in the host's memory. When it returns all is copied.
+// Throws Error where they do not fit and where the device has no kernels for a type or a shape, of
+// routed experts and embedding too. When it returns all is copied.
 DeviceWeights upload_weights(Device& device, const ModelConfig& config,
                              const ModelWeights& weights);
 
