@@ -26,6 +26,7 @@ USES = {
     "src/device": ["src/base", "gpu_kernels"],
     "cpu_kernels": ["src/format"],  # the registry and the reference; the bodies have stricter rules below
     "gpu_kernels": ["src/base"],
+    "gpu_kernels/bench": ["src/device"],
     "src/format": ["src/base"],
     "src/base": [],
 }
@@ -37,6 +38,8 @@ ONLY_PART = {
     # Which kernels there are and where they run is the device's business: the others have it from there.
     ("offload", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h",),
     ("src/model", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h",),
+    ("gpu_kernels/bench", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h",),
+    ("gpu_kernels/bench", "src/device"): ("src/device/device.h",),
     # Any device will do: which one it is, the engine says.
     ("src/model", "src/device"): ("src/device/device.h",),
     ("src/device", "gpu_kernels"): ("gpu_kernels/gpu_kernels.h", "gpu_kernels/registry.h",
@@ -61,22 +64,25 @@ BODY_EXTRA_HEADERS = {"cpu_kernels/bodies/isa.h": {"xsimd/xsimd.hpp"}}
 
 # What the GPU kernels reach, as nvcc and the host's compiler both read them: headers of their own, and plain data. Only
 # what makes one source fit both, below, includes more.
-GPU_HEADERS = re.compile(r"src/base/(check|codebooks|tensor_type)\.h|gpu_kernels/(?!emulation/).+\.h")
+GPU_HEADERS = re.compile(r"src/base/(check|codebooks|tensor_type)\.h|gpu_kernels/(?!emulation/|bench/).+\.h")
 GPU_SYSTEM_HEADERS = {"cstddef", "cstdint"}
 GPU_SEAM = {"gpu_kernels/common/simt.h", "gpu_kernels/common/simt_cuda.h", "gpu_kernels/registry.cpp"}
 GPU_EMULATION = "gpu_kernels/emulation/"
+GPU_BENCH = "gpu_kernels/bench/"  # a program that uses the table as others do
 
 # A library has one home. (headers that start so, folders, folders of which one file only)
 HOMES = [
     ("cuda", ["gpu_kernels/"], ["src/device/"]),
+    ("cublas", [], [GPU_BENCH]),
+    ("dlfcn", [], [GPU_BENCH]),
     ("boost/context", [GPU_EMULATION], []),
     ("liburing", [], ["offload/io/"]),
     ("hwloc", ["offload/machine/"], []),
     ("xsimd", [BODIES], []),
     ("omp.h", [], ["src/base/"]),
     ("pcre2", ["src/text/"], []),
-    ("nlohmann", ["offload/machine/", "offload/plan/", "src/text/", "src/cli/", "src/server/"], []),
-    ("CLI/", ["src/cli/", "src/main.cpp"], []),
+    ("nlohmann", ["offload/machine/", "offload/plan/", "src/text/", "src/cli/", "src/server/", GPU_BENCH], []),
+    ("CLI/", ["src/cli/", "src/main.cpp"], [GPU_BENCH]),
     ("spdlog", ["src/cli/", "src/main.cpp"], []),
     ("histedit", ["src/cli/"], []),
     ("editline", ["src/cli/"], []),
@@ -86,7 +92,7 @@ HOMES = [
 LOUD = re.compile(
     r"(?<![\w.>])(printf|fprintf|puts|fputs|putchar|getenv|secure_getenv|exit|_exit|quick_exit|abort)\s*\("
     r"|\bstd::(cout|cerr|clog)\b|\bfmt::print\b")
-LOUD_HOMES = ("src/cli/", "src/main.cpp", "src/base/check.cpp", "tests/")
+LOUD_HOMES = ("src/cli/", "src/main.cpp", "src/base/check.cpp", "gpu_kernels/bench/main.cpp", "tests/")
 
 FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 70
@@ -235,7 +241,7 @@ def body_problems(files):
 def gpu_body_problems(files):
     problems = []
     for path, text in files.items():
-        if not path.startswith("gpu_kernels/") or path.startswith(GPU_EMULATION) or path in GPU_SEAM:
+        if not path.startswith("gpu_kernels/") or path.startswith((GPU_EMULATION, GPU_BENCH)) or path in GPU_SEAM:
             continue
         for line, name, quoted in includes(text):
             target = resolve(name, files) if quoted else None
