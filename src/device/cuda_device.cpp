@@ -56,6 +56,13 @@ class CudaDevice final : public Device {
     return true;
   }
 
+  double seconds_between(const Event& first, const Event& last) override {
+    float milliseconds = 0;
+    expect(cudaEventElapsedTime(&milliseconds, cuda(first), cuda(last)),
+           "asking for the time between events");
+    return double{milliseconds} / 1000;
+  }
+
   void synchronize() override {
     use();
     expect(cudaDeviceSynchronize(), "waiting for all work");
@@ -91,10 +98,11 @@ class CudaDevice final : public Device {
     expect(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
     return stream;
   }
-  void* new_event() override {
+  void* new_event(EventTiming timing) override {
     use();
     cudaEvent_t event = nullptr;
-    expect(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+    const unsigned flags = timing == EventTiming::kOn ? cudaEventDefault : cudaEventDisableTiming;
+    expect(cudaEventCreateWithFlags(&event, flags), "creating an event");
     return event;
   }
 
