@@ -48,9 +48,19 @@ class CudaDevice final : public Device {
   }
   bool done(const Event& event) override {
     const cudaError_t result = cudaEventQuery(cuda(event));
-    if (result == cudaErrorNotReady) return false;
+    if (result == cudaErrorNotReady) {
+      cudaGetLastError();
+      return false;
+    }
     expect(result, "asking for an event");
     return true;
+  }
+
+  double seconds_between(const Event& first, const Event& last) override {
+    float milliseconds = 0;
+    expect(cudaEventElapsedTime(&milliseconds, cuda(first), cuda(last)),
+           "asking for the time between events");
+    return double{milliseconds} / 1000;
   }
 
   void synchronize() override {
@@ -70,7 +80,7 @@ class CudaDevice final : public Device {
     void* memory = nullptr;
     const cudaError_t result = cudaMalloc(&memory, (bytes + 15) / 16 * 16);
     if (result == cudaErrorMemoryAllocation) {
-      cudaGetLastError();  // it is told here; nobody should find it later
+      cudaGetLastError();
       throw_out_of_memory(bytes);
     }
     expect(result, "allocating memory");
@@ -88,21 +98,21 @@ class CudaDevice final : public Device {
     expect(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
     return stream;
   }
-  void* new_event() override {
+  void* new_event(EventTiming timing) override {
     use();
     cudaEvent_t event = nullptr;
-    expect(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+    const unsigned flags = timing == EventTiming::kOn ? cudaEventDefault : cudaEventDisableTiming;
+    expect(cudaEventCreateWithFlags(&event, flags), "creating an event");
     return event;
   }
 
-  // After a failure of the hardware these fail too, and that was thrown before.
-  void free_memory(void* memory) noexcept override { cudaFree(memory); }
-  void free_pinned(void* memory) noexcept override { cudaFreeHost(memory); }
+  void free_memory(void* memory) noexcept override { freed(cudaFree(memory)); }
+  void free_pinned(void* memory) noexcept override { freed(cudaFreeHost(memory)); }
   void free_stream(void* stream) noexcept override {
-    cudaStreamDestroy(static_cast<cudaStream_t>(stream));
+    freed(cudaStreamDestroy(static_cast<cudaStream_t>(stream)));
   }
   void free_event(void* event) noexcept override {
-    cudaEventDestroy(static_cast<cudaEvent_t>(event));
+    freed(cudaEventDestroy(static_cast<cudaEvent_t>(event)));
   }
 
  private:
@@ -112,10 +122,24 @@ class CudaDevice final : public Device {
   // CUDA's current device is the thread's, and another thread may come.
   void use() const { expect(cudaSetDevice(index_), "choosing the device"); }
 
+  // Every failure is told once: CUDA's own note of it (cudaGetLastError) is for the kernels, which
+  // would take it for one of theirs.
   void expect(cudaError_t result, const char* doing) const {
-    if (result == cudaSuccess) return;
+    if (result == cudaSuccess && free_result_ == cudaSuccess) return;
+    if (result == cudaSuccess) {
+      doing = "giving back what was made";
+      result = free_result_;
+    }
+    cudaGetLastError();
     throw Error(fmt::format("{} failed: {}", doing, cudaGetErrorString(result)), name_,
                 "The kernel log (dmesg) may tell more; --no-gpu does without the GPU");
+  }
+
+  // A destructor cannot throw: the next call does.
+  void freed(cudaError_t result) noexcept {
+    if (result == cudaSuccess) return;
+    cudaGetLastError();
+    if (free_result_ == cudaSuccess) free_result_ = result;
   }
 
   void copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, const Stream& stream) {
@@ -125,6 +149,7 @@ class CudaDevice final : public Device {
   int index_;
   std::string name_;
   const GpuKernels* kernels_;
+  cudaError_t free_result_ = cudaSuccess;
 };
 
 }  // namespace

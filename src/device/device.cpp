@@ -23,7 +23,7 @@ PinnedBuffer Device::allocate_pinned(size_t bytes) {
 }
 
 Stream Device::create_stream() { return {*this, new_stream()}; }
-Event Device::create_event() { return {*this, new_event()}; }
+Event Device::create_event(EventTiming timing) { return {*this, new_event(timing)}; }
 
 void Device::throw_out_of_memory(size_t bytes) const {
   const DeviceMemory now = memory();

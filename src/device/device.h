@@ -99,6 +99,8 @@ class Event : public DeviceHandle<release_event> {
   using DeviceHandle::DeviceHandle;
 };
 
+enum class EventTiming { kOff, kOn };
+
 struct DeviceMemory {
   int64_t free_bytes;
   int64_t total_bytes;
@@ -117,7 +119,8 @@ class Device {
   DeviceBuffer allocate(size_t bytes);
   PinnedBuffer allocate_pinned(size_t bytes);
   Stream create_stream();
-  Event create_event();
+  // One with timing also notes when it was reached, which costs a little.
+  Event create_event(EventTiming timing = EventTiming::kOff);
 
   // `to` and `from` lie within live buffers of this device where they are the device's.
   virtual void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
@@ -132,6 +135,11 @@ class Device {
   // Whether what the event stands for is done.
   virtual bool done(const Event& event) = 0;
 
+  // From when `first` was reached to when `last` was, negative where that was earlier. Both have
+  // timing, were recorded and are done. A GPU's clock has a resolution of about half a microsecond,
+  // and the difference is a float of milliseconds. Other streams' work between the two counts too.
+  virtual double seconds_between(const Event& first, const Event& last) = 0;
+
   virtual void synchronize() = 0;
   virtual void synchronize(const Stream& stream) = 0;
   virtual void synchronize(const Event& event) = 0;
@@ -140,7 +148,7 @@ class Device {
   virtual void* new_memory(size_t bytes) = 0;
   virtual void* new_pinned(size_t bytes) = 0;
   virtual void* new_stream() = 0;
-  virtual void* new_event() = 0;
+  virtual void* new_event(EventTiming timing) = 0;
   virtual void free_memory(void* memory) noexcept = 0;
   virtual void free_pinned(void* memory) noexcept = 0;
   virtual void free_stream(void* stream) noexcept = 0;

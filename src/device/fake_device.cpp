@@ -1,5 +1,6 @@
 #include "device/fake_device.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -16,9 +17,13 @@
 namespace hearth {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 struct FakeEvent {
+  EventTiming timing = EventTiming::kOff;
   uint64_t recorded = 0;  // how often
   uint64_t reached = 0;   // the latest record that is done
+  Clock::time_point reached_at{};
 };
 
 // One entry of a queue: work, which stands back while `event` has not reached `record`. Records and
@@ -62,7 +67,10 @@ class FakeDevice final : public Device {
   void record(const Event& event, const Stream& stream) override {
     FakeEvent* fake = of(event);
     const uint64_t number = ++fake->recorded;
-    of(stream)->enqueue([=] { fake->reached = number; });
+    of(stream)->enqueue([=] {
+      fake->reached = number;
+      fake->reached_at = Clock::now();
+    });
   }
   void wait(const Stream& stream, const Event& event) override {
     of(stream)->queue.push_back({[] {}, of(event), of(event)->recorded});
@@ -70,6 +78,14 @@ class FakeDevice final : public Device {
   bool done(const Event& event) override {
     if (of(event)->reached < of(event)->recorded) run_one();
     return of(event)->reached >= of(event)->recorded;
+  }
+
+  double seconds_between(const Event& first, const Event& last) override {
+    for (const FakeEvent* event : {of(first), of(last)}) {
+      HEARTH_CHECK(event->timing == EventTiming::kOn);
+      HEARTH_CHECK(event->recorded > 0 && event->reached == event->recorded);
+    }
+    return std::chrono::duration<double>(of(last)->reached_at - of(first)->reached_at).count();
   }
 
   void synchronize() override {
@@ -95,7 +111,7 @@ class FakeDevice final : public Device {
     // As the kernels take it: a pointer to the part that they know.
     return static_cast<EmulatedStream*>(streams_.back().get());
   }
-  void* new_event() override { return new FakeEvent; }
+  void* new_event(EventTiming timing) override { return new FakeEvent{.timing = timing}; }
 
   // Like CUDA, what goes first lets the work finish that may use it.
   void free_memory(void* memory) noexcept override {

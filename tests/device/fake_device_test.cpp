@@ -146,6 +146,23 @@ TEST_CASE("misuse is caught") {
   CHECK_FALSE(overrun.empty());
 }
 
+TEST_CASE("only events with timing that are done have a time between them") {
+  const auto device = make_fake_device();
+  const Stream stream = device->create_stream();
+  const Event plain = device->create_event(), never = device->create_event(EventTiming::kOn);
+  const Event timed = device->create_event(EventTiming::kOn);
+  const auto fails = [&](const Event& first, const Event& last) {
+    return !failed_check([&] { device->seconds_between(first, last); }).empty();
+  };
+  device->record(plain, stream);
+  device->record(timed, stream);
+  CHECK(fails(timed, timed));
+  device->synchronize();
+  CHECK_FALSE(fails(timed, timed));
+  CHECK(fails(plain, timed));
+  CHECK(fails(timed, never));
+}
+
 TEST_CASE("a machine without a GPU says so") {
   const FoundDevice found = open_device(0);
   CHECK(found.why_not.empty() == (found.device != nullptr));
