@@ -11,6 +11,7 @@ void release_memory(Device& device, void* memory) noexcept { device.free_memory(
 void release_pinned(Device& device, void* memory) noexcept { device.free_pinned(memory); }
 void release_stream(Device& device, void* stream) noexcept { device.free_stream(stream); }
 void release_event(Device& device, void* event) noexcept { device.free_event(event); }
+void unpin(Device& device, void* memory) noexcept { device.end_pin(memory); }
 
 DeviceBuffer Device::allocate(size_t bytes) {
   if (bytes == 0) return {};
@@ -20,6 +21,13 @@ DeviceBuffer Device::allocate(size_t bytes) {
 PinnedBuffer Device::allocate_pinned(size_t bytes) {
   if (bytes == 0) return {};
   return {*this, new_pinned(bytes), bytes};
+}
+
+Pinning Device::pin(void* memory, size_t bytes) {
+  if (bytes == 0) return {};
+  if (std::string why_not = try_pin(memory, bytes); !why_not.empty())
+    return {{}, std::move(why_not)};
+  return {{*this, memory, bytes}, ""};
 }
 
 Stream Device::create_stream() { return {*this, new_stream()}; }

@@ -53,6 +53,7 @@ void release_memory(Device& device, void* memory) noexcept;
 void release_pinned(Device& device, void* memory) noexcept;
 void release_stream(Device& device, void* stream) noexcept;
 void release_event(Device& device, void* event) noexcept;
+void unpin(Device& device, void* memory) noexcept;
 
 // Bytes with an owner: of the device (no host code may read them), or of the host, pinned, so that
 // copies run beside everything else.
@@ -87,6 +88,14 @@ class OwnedBytes {
 // Holds anything at first. Begins at a multiple of 16 bytes, and of the last 16 all may be read.
 using DeviceBuffer = OwnedBytes<release_memory>;
 using PinnedBuffer = OwnedBytes<release_pinned>;
+// Memory of somebody else, pinned while this lives; it has to stay allocated as long.
+using PinnedRange = OwnedBytes<unpin>;
+
+// A pinned range, or in plain words why the system refused it: then the memory is as before.
+struct Pinning {
+  PinnedRange range;
+  std::string why_not;
+};
 
 class Stream : public DeviceHandle<release_stream> {
  public:
@@ -118,11 +127,16 @@ class Device {
   // buffer.
   DeviceBuffer allocate(size_t bytes);
   PinnedBuffer allocate_pinned(size_t bytes);
+  // Pins memory that exists. No page of it may be pinned already, by any range or buffer. Takes as
+  // long as the system needs to make every page resident. Zero bytes give an empty range.
+  Pinning pin(void* memory, size_t bytes);
   Stream create_stream();
   // One with timing also notes when it was reached, which costs a little.
   Event create_event(EventTiming timing = EventTiming::kOff);
 
-  // `to` and `from` lie within live buffers of this device where they are the device's.
+  // `to` and `from` lie within live buffers of this device where they are the device's. The host's
+  // lies within one pinned buffer or range, or meets none: then CUDA copies through memory of its
+  // own, and the host waits for that.
   virtual void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
   virtual void copy_to_host(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
   virtual void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
@@ -147,10 +161,13 @@ class Device {
  protected:
   virtual void* new_memory(size_t bytes) = 0;
   virtual void* new_pinned(size_t bytes) = 0;
+  // Empty where the system agreed.
+  virtual std::string try_pin(void* memory, size_t bytes) = 0;
   virtual void* new_stream() = 0;
   virtual void* new_event(EventTiming timing) = 0;
   virtual void free_memory(void* memory) noexcept = 0;
   virtual void free_pinned(void* memory) noexcept = 0;
+  virtual void end_pin(void* memory) noexcept = 0;
   virtual void free_stream(void* stream) noexcept = 0;
   virtual void free_event(void* event) noexcept = 0;
 
@@ -161,6 +178,7 @@ class Device {
   friend void release_pinned(Device& device, void* memory) noexcept;
   friend void release_stream(Device& device, void* stream) noexcept;
   friend void release_event(Device& device, void* event) noexcept;
+  friend void unpin(Device& device, void* memory) noexcept;
 };
 
 // A device, or in plain words why there is none.

@@ -44,23 +44,29 @@ struct FakeStream final : EmulatedStream {
 class FakeDevice final : public Device {
  public:
   explicit FakeDevice(const FakeDeviceOptions& options)
-      : memory_(options.memory_bytes), random_(options.seed) {}
-  ~FakeDevice() override { HEARTH_CHECK(streams_.empty()); }
+      : memory_(options.memory_bytes), pin_bytes_(options.pin_bytes), random_(options.seed) {}
+  ~FakeDevice() override { HEARTH_CHECK(streams_.empty() && ranges_.empty()); }
+
+  FakeDeviceCounts counts() const {
+    return {pinned_.live().bytes() + ranges_.bytes(), unpinned_copies_};
+  }
 
   const std::string& name() const override { return name_; }
   const GpuKernels& kernels() const override { return emulated_kernels(); }
   DeviceMemory memory() const override { return {memory_.free_bytes(), memory_.limit()}; }
 
   void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) override {
-    HEARTH_CHECK(memory_.holds(to, bytes));
+    HEARTH_CHECK(memory_.live().holds(to, bytes));
+    note_host(from, bytes);
     copy(to, from, bytes, stream);
   }
   void copy_to_host(void* to, const void* from, size_t bytes, const Stream& stream) override {
-    HEARTH_CHECK(memory_.holds(from, bytes));
+    HEARTH_CHECK(memory_.live().holds(from, bytes));
+    note_host(to, bytes);
     copy(to, from, bytes, stream);
   }
   void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream) override {
-    HEARTH_CHECK(memory_.holds(to, bytes) && memory_.holds(from, bytes));
+    HEARTH_CHECK(memory_.live().holds(to, bytes) && memory_.live().holds(from, bytes));
     copy(to, from, bytes, stream);
   }
 
@@ -106,6 +112,16 @@ class FakeDevice final : public Device {
     return memory;
   }
   void* new_pinned(size_t bytes) override { return pinned_.allocate(bytes); }
+  std::string try_pin(void* memory, size_t bytes) override {
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(memory), before = begin % page_bytes();
+    const unsigned char* page = static_cast<unsigned char*>(memory) - before;
+    const size_t pages_bytes = (before + bytes + page_bytes() - 1) / page_bytes() * page_bytes();
+    HEARTH_CHECK(!pinned_.live().meets(page, pages_bytes) && !ranges_.meets(page, pages_bytes));
+    if (ranges_.bytes() + static_cast<int64_t>(bytes) > pin_bytes_)
+      return "the fake device pins no more";
+    ranges_.add(memory, bytes);
+    return "";
+  }
   void* new_stream() override {
     streams_.push_back(std::make_unique<FakeStream>());
     // As the kernels take it: a pointer to the part that they know.
@@ -121,6 +137,10 @@ class FakeDevice final : public Device {
   void free_pinned(void* memory) noexcept override {
     synchronize();
     pinned_.release(memory);
+  }
+  void end_pin(void* memory) noexcept override {
+    synchronize();
+    ranges_.remove(memory);
   }
   void free_stream(void* stream) noexcept override {
     synchronize();
@@ -138,6 +158,12 @@ class FakeDevice final : public Device {
     return static_cast<FakeStream*>(static_cast<EmulatedStream*>(stream.get()));
   }
   static FakeEvent* of(const Event& event) { return static_cast<FakeEvent*>(event.get()); }
+
+  void note_host(const void* memory, size_t bytes) {
+    if (pinned_.live().holds(memory, bytes) || ranges_.holds(memory, bytes)) return;
+    HEARTH_CHECK(!pinned_.live().meets(memory, bytes) && !ranges_.meets(memory, bytes));
+    ++unpinned_copies_;
+  }
 
   static void copy(void* to, const void* from, size_t bytes, const Stream& stream) {
     if (bytes > 0) of(stream)->enqueue([=] { std::memcpy(to, from, bytes); });
@@ -168,6 +194,9 @@ class FakeDevice final : public Device {
   std::string name_ = "fake GPU";
   FakeMemory memory_;
   FakeMemory pinned_{std::numeric_limits<int64_t>::max()};
+  ByteRanges ranges_;  // pinned by pin()
+  int64_t pin_bytes_;
+  int64_t unpinned_copies_ = 0;
   std::mt19937_64 random_;
   std::vector<std::unique_ptr<FakeStream>> streams_;
 };
@@ -176,6 +205,12 @@ class FakeDevice final : public Device {
 
 std::unique_ptr<Device> make_fake_device(const FakeDeviceOptions& options) {
   return std::make_unique<FakeDevice>(options);
+}
+
+FakeDeviceCounts counts(const Device& fake) {
+  const FakeDevice* device = dynamic_cast<const FakeDevice*>(&fake);
+  HEARTH_CHECK(device != nullptr);
+  return device->counts();
 }
 
 }  // namespace hearth

@@ -56,3 +56,31 @@ TEST_CASE("the time between two events is that of the work between them") {
   gpu->synchronize(stream);
   CHECK(gpu->seconds_between(begin, end) < 0);
 }
+
+TEST_CASE("memory that exists is pinned, and copied from and to") {
+  const auto gpu = open_for_tests();
+  const size_t page = 4096, count = 4 * page / sizeof(int32_t);
+  std::vector<int32_t> memory(3 * count, 1);
+  // Whole pages, which nothing else shares.
+  void* begin = memory.data();
+  size_t space = memory.size() * sizeof(int32_t);
+  int32_t* host =
+      static_cast<int32_t*>(std::align(page, 2 * count * sizeof(int32_t), begin, space));
+  REQUIRE(host != nullptr);
+  const DeviceBuffer x = gpu->allocate(count * sizeof(int32_t));
+  const Stream stream = gpu->create_stream();
+  for (size_t i = 0; i < count; ++i) host[i] = static_cast<int32_t>(i);
+  for (int round = 0; round < 2; ++round) {  // what was pinned can be again
+    Pinning pinning = gpu->pin(host, 2 * count * sizeof(int32_t));
+    REQUIRE_MESSAGE(pinning.range.data() != nullptr, pinning.why_not);
+    gpu->copy_to_device(x.data(), host, x.bytes(), stream);
+    gpu->copy_to_host(host + count, x.data(), x.bytes(), stream);
+    pinning = {};  // waits for the copies
+    CHECK(host[count + 7] == 7);
+    host[count + 7] = 0;
+  }
+  gpu->copy_to_device(x.data(), host, x.bytes(), stream);
+  gpu->copy_to_host(host + count, x.data(), x.bytes(), stream);
+  gpu->synchronize(stream);
+  CHECK(host[count + 7] == 7);
+}

@@ -16,6 +16,8 @@ using namespace hearth::test;
 namespace {
 
 constexpr uint64_t kSeeds = 20;
+constexpr size_t kPage = 4096;
+alignas(kPage) unsigned char pages[4 * kPage];
 
 // A copy up on one stream and a kernel on another, with or without what orders them.
 bool right_result(uint64_t seed, bool waits) {
@@ -161,6 +163,60 @@ TEST_CASE("only events with timing that are done have a time between them") {
   CHECK_FALSE(fails(timed, timed));
   CHECK(fails(plain, timed));
   CHECK(fails(timed, never));
+}
+
+TEST_CASE("pinned bytes and copies of memory that is not pinned are counted") {
+  const auto device = make_fake_device({.pin_bytes = 100});
+  const DeviceBuffer x = device->allocate(64);
+  const Stream stream = device->create_stream();
+  const PinnedBuffer buffer = device->allocate_pinned(64);
+  CHECK(counts(*device).pinned_bytes == 64);
+  device->copy_to_device(x.data(), buffer.data(), 64, stream);
+  CHECK(counts(*device).unpinned_copies == 0);
+  device->copy_to_device(x.data(), pages, 64, stream);
+  device->copy_to_host(pages, x.data(), 64, stream);
+  CHECK(counts(*device).unpinned_copies == 2);
+  {
+    const Pinning pinning = device->pin(pages, 60);
+    CHECK(pinning.why_not.empty());
+    CHECK(pinning.range.data() == pages);
+    CHECK(pinning.range.bytes() == 60);
+    CHECK(counts(*device).pinned_bytes == 124);
+    device->copy_to_device(x.data(), pages + 1, 59, stream);
+    CHECK(counts(*device).unpinned_copies == 2);
+    device->copy_to_host(pages + 60, x.data(), 64, stream);
+    CHECK(counts(*device).unpinned_copies == 3);
+
+    const Pinning refused = device->pin(pages + kPage, 41);
+    CHECK_FALSE(refused.why_not.empty());
+    CHECK(refused.range.data() == nullptr);
+    CHECK(counts(*device).pinned_bytes == 124);
+    CHECK(device->pin(pages + kPage, 40).why_not.empty());
+    CHECK(counts(*device).pinned_bytes == 124);  // nobody kept it
+  }
+  CHECK(counts(*device).pinned_bytes == 64);
+  CHECK(device->pin(pages, 0).range.data() == nullptr);
+}
+
+TEST_CASE("misuse of pinned ranges is caught") {
+  const auto device = make_fake_device();
+  const DeviceBuffer x = device->allocate(64);
+  const Stream stream = device->create_stream();
+  const PinnedBuffer buffer = device->allocate_pinned(64);
+  const Pinning pinning = device->pin(pages + kPage + 50, 50);
+  const auto pin_fails = [&](unsigned char* memory, size_t bytes) {
+    return !failed_check([&] { device->pin(memory, bytes); }).empty();
+  };
+  CHECK(pin_fails(pages, 3 * kPage));
+  CHECK(pin_fails(pages, kPage + 1));  // the same page, not the same bytes
+  CHECK(pin_fails(pages + 2 * kPage - 1, 100));
+  CHECK(pin_fails(buffer.data() + 63, 1));
+  CHECK_FALSE(pin_fails(pages, kPage));
+  CHECK_FALSE(pin_fails(pages + 2 * kPage, kPage));
+  const unsigned char* before = pages + kPage + 49;
+  CHECK_FALSE(failed_check([&] { device->copy_to_device(x.data(), before, 2, stream); }).empty());
+  CHECK_FALSE(
+      failed_check([&] { device->copy_to_host(pages + kPage + 99, x.data(), 2, stream); }).empty());
 }
 
 TEST_CASE("a machine without a GPU says so") {
