@@ -64,6 +64,11 @@ class CudaDevice final : public Device {
     return double{milliseconds} / 1000;
   }
 
+  void launch(const DeviceGraph& graph, const Stream& stream) override {
+    expect(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.get()), cuda(stream)),
+           "launching a graph");
+  }
+
   void synchronize() override {
     use();
     expect(cudaDeviceSynchronize(), "waiting for all work");
@@ -118,6 +123,29 @@ class CudaDevice final : public Device {
     return event;
   }
 
+  void begin_capture(const Stream& stream) override {
+    use();
+    expect(cudaStreamBeginCapture(cuda(stream), cudaStreamCaptureModeThreadLocal),
+           "beginning to capture a stream");
+  }
+  void* end_capture(const Stream& stream) override {
+    cudaGraph_t graph = nullptr;
+    expect(cudaStreamEndCapture(cuda(stream), &graph), "capturing a stream");
+    cudaGraphExec_t ready = nullptr;
+    const cudaError_t result = cudaGraphInstantiate(&ready, graph, 0);
+    freed(cudaGraphDestroy(graph));
+    expect(result, "making a graph of a captured stream");
+    return ready;
+  }
+  void drop_capture(const Stream& stream) noexcept override {
+    cudaGraph_t graph = nullptr;
+    // What was thrown may have made the capture invalid: then this fails, and ends it all the same.
+    if (cudaStreamEndCapture(cuda(stream), &graph) != cudaSuccess) cudaGetLastError();
+    if (graph != nullptr) freed(cudaGraphDestroy(graph));
+  }
+  void free_graph(void* graph) noexcept override {
+    freed(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
+  }
   void free_memory(void* memory) noexcept override { freed(cudaFree(memory)); }
   void free_pinned(void* memory) noexcept override { freed(cudaFreeHost(memory)); }
   void end_pin(void* memory) noexcept override {

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -53,6 +54,7 @@ void release_memory(Device& device, void* memory) noexcept;
 void release_pinned(Device& device, void* memory) noexcept;
 void release_stream(Device& device, void* stream) noexcept;
 void release_event(Device& device, void* event) noexcept;
+void release_graph(Device& device, void* graph) noexcept;
 void unpin(Device& device, void* memory) noexcept;
 
 // Bytes with an owner: of the device (no host code may read them), or of the host, pinned, so that
@@ -108,6 +110,11 @@ class Event : public DeviceHandle<release_event> {
   using DeviceHandle::DeviceHandle;
 };
 
+class DeviceGraph : public DeviceHandle<release_graph> {
+ public:
+  using DeviceHandle::DeviceHandle;
+};
+
 enum class EventTiming { kOff, kOn };
 
 struct DeviceMemory {
@@ -154,6 +161,21 @@ class Device {
   // and the difference is a float of milliseconds. Other streams' work between the two counts too.
   virtual double seconds_between(const Event& first, const Event& last) = 0;
 
+  // Work of a stream to be launched many times, at less cost to the host than enqueueing it.
+  //
+  // What `enqueue` puts into the stream is recorded and does not run. A stream that waits for an
+  // event recorded in here joins, and before the end the first stream waits for all that was
+  // recorded from others. Waits are for events recorded in here; these stand for nothing outside,
+  // until they are recorded again. `enqueue` makes, gives back, launches and waits on the host for
+  // nothing, and copies from and to pinned memory of the host only. What it throws ends the capture
+  // and is thrown on.
+  DeviceGraph capture(const Stream& stream, const std::function<void()>& enqueue);
+  // A launch is one piece of work of the stream, which may be any; launches of one graph go one
+  // after the other. Kernels have the parameters they were captured with, and copies the addresses:
+  // buffers and pinned memory stay where they are as long as the graph is launched, and what they
+  // hold counts when the work runs.
+  virtual void launch(const DeviceGraph& graph, const Stream& stream) = 0;
+
   virtual void synchronize() = 0;
   virtual void synchronize(const Stream& stream) = 0;
   virtual void synchronize(const Event& event) = 0;
@@ -165,6 +187,10 @@ class Device {
   virtual std::string try_pin(void* memory, size_t bytes) = 0;
   virtual void* new_stream() = 0;
   virtual void* new_event(EventTiming timing) = 0;
+  virtual void begin_capture(const Stream& stream) = 0;
+  virtual void* end_capture(const Stream& stream) = 0;  // the graph; ended also where it throws
+  virtual void drop_capture(const Stream& stream) noexcept = 0;
+  virtual void free_graph(void* graph) noexcept = 0;
   virtual void free_memory(void* memory) noexcept = 0;
   virtual void free_pinned(void* memory) noexcept = 0;
   virtual void end_pin(void* memory) noexcept = 0;
@@ -174,10 +200,12 @@ class Device {
   [[noreturn]] void throw_out_of_memory(size_t bytes) const;
 
  private:
+  bool capturing_ = false;
   friend void release_memory(Device& device, void* memory) noexcept;
   friend void release_pinned(Device& device, void* memory) noexcept;
   friend void release_stream(Device& device, void* stream) noexcept;
   friend void release_event(Device& device, void* event) noexcept;
+  friend void release_graph(Device& device, void* graph) noexcept;
   friend void unpin(Device& device, void* memory) noexcept;
 };
 
