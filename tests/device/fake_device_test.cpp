@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <vector>
 
 #include "base/error.h"
@@ -217,6 +218,80 @@ TEST_CASE("misuse of pinned ranges is caught") {
   CHECK_FALSE(failed_check([&] { device->copy_to_device(x.data(), before, 2, stream); }).empty());
   CHECK_FALSE(
       failed_check([&] { device->copy_to_host(pages + kPage + 99, x.data(), 2, stream); }).empty());
+}
+
+TEST_CASE("a wait that is missing within a graph shows") {
+  int wrong = 0;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const auto device = make_fake_device({.seed = seed});
+    const PinnedBuffer host = device->allocate_pinned(8);
+    const DeviceBuffer x = device->allocate(4);
+    const Stream first = device->create_stream(), second = device->create_stream();
+    const Event forked = device->create_event(), joined = device->create_event();
+    const DeviceGraph graph = device->capture(first, [&] {
+      device->record(forked, first);
+      device->wait(second, forked);
+      device->copy_to_device(x.data(), host.data(), 4, first);
+      device->copy_to_host(host.data() + 4, x.data(), 4, second);
+      device->record(joined, second);
+      device->wait(first, joined);
+    });
+    host.as<float>()[0] = 1;
+    device->launch(graph, first);
+    device->synchronize();
+    wrong += host.as<float>()[1] == 1 ? 0 : 1;
+  }
+  CHECK(wrong > 0);
+  CHECK(wrong < static_cast<int>(kSeeds));
+}
+
+TEST_CASE("misuse of captures is caught") {
+  const auto device = make_fake_device();
+  const DeviceBuffer x = device->allocate(64);
+  const PinnedBuffer pinned = device->allocate_pinned(64);
+  const Stream first = device->create_stream(), second = device->create_stream();
+  const Event outside = device->create_event(), inside = device->create_event();
+  const DeviceGraph graph = device->capture(first, [&] { device->record(inside, first); });
+  device->record(outside, first);
+  const auto fails = [&](const std::function<void()>& enqueue) {
+    return !failed_check([&] { device->capture(first, enqueue); }).empty();
+  };
+  const auto copy = [&](const void* from, const Stream& stream) {
+    device->copy_to_device(x.data(), from, 64, stream);
+  };
+  const auto fork = [&] {
+    device->record(inside, first);
+    device->wait(second, inside);
+    copy(pinned.data(), second);
+  };
+  const auto join = [&] {
+    device->record(inside, second);
+    device->wait(first, inside);
+  };
+  CHECK(fails(fork));
+  CHECK(fails([&] { fork(), join(), copy(pinned.data(), second); }));
+  CHECK_FALSE(fails([&] { fork(), join(); }));
+  CHECK(fails([&] { copy(pages, first); }));
+  CHECK_FALSE(fails([&] { copy(pages, second); }));  // not captured
+  CHECK(fails([&] { device->wait(first, outside); }));
+  CHECK(fails([&] { device->wait(first, inside); }));  // of another capture
+  CHECK(fails([&] { device->synchronize(); }));
+  CHECK(fails([&] { device->synchronize(second); }));
+  CHECK(fails([&] { device->synchronize(outside); }));
+  CHECK(fails([&] { device->done(outside); }));
+  CHECK(fails([&] { device->launch(graph, second); }));
+  CHECK(fails([&] { device->allocate(1); }));
+  CHECK(fails([&] { device->allocate_pinned(1); }));
+  CHECK(fails([&] { device->pin(pages, 1); }));
+  CHECK(fails([&] { device->create_stream(); }));
+  CHECK(fails([&] { device->create_event(); }));
+  CHECK(fails([&] { device->capture(second, [] {}); }));
+
+  CHECK_FALSE(failed_check([&] { device->wait(second, inside); }).empty());
+  CHECK_FALSE(failed_check([&] { device->done(inside); }).empty());
+  CHECK_FALSE(failed_check([&] { device->synchronize(inside); }).empty());
+  device->record(inside, first);
+  CHECK(failed_check([&] { device->wait(second, inside); }).empty());
 }
 
 TEST_CASE("a machine without a GPU says so") {
