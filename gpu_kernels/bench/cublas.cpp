@@ -15,16 +15,9 @@ namespace {
 
 constexpr const char* kLibrary = "libcublas.so." HEARTH_AS_TEXT(CUBLAS_VER_MAJOR);
 
-void expect(cublasStatus_t status, const char* doing) {
-  if (status == CUBLAS_STATUS_SUCCESS) return;
-  throw Error(fmt::format("{} failed with status {}", doing, static_cast<int>(status)), "cuBLAS",
-              "The other tables do without it");
-}
-
 class LoadedCublas final : public Cublas {
  public:
-  // Null where a function is missing.
-  static std::unique_ptr<LoadedCublas> make(void* library, GpuStream stream) {
+  static FoundCublas make(void* library, GpuStream stream) {
     std::unique_ptr<LoadedCublas> loaded(new LoadedCublas);
     loaded->create_ = find<decltype(&cublasCreate_v2)>(library, "cublasCreate_v2");
     loaded->destroy_ = find<decltype(&cublasDestroy_v2)>(library, "cublasDestroy_v2");
@@ -32,12 +25,17 @@ class LoadedCublas final : public Cublas {
     loaded->gemm_ = find<Gemm>(library, "cublasGemmEx");
     if (loaded->create_ == nullptr || loaded->destroy_ == nullptr ||
         loaded->set_stream_ == nullptr || loaded->gemm_ == nullptr) {
-      return nullptr;
+      return {nullptr, fmt::format("{} lacks functions", kLibrary)};
     }
-    expect(loaded->create_(&loaded->handle_), "starting");
-    expect(loaded->set_stream_(loaded->handle_, static_cast<cudaStream_t>(stream)),
-           "choosing a stream");
-    return loaded;
+    cublasStatus_t status = loaded->create_(&loaded->handle_);
+    if (status == CUBLAS_STATUS_SUCCESS) {
+      status = loaded->set_stream_(loaded->handle_, static_cast<cudaStream_t>(stream));
+    }
+    if (status != CUBLAS_STATUS_SUCCESS) {
+      return {nullptr,
+              fmt::format("{} does not start, status {}", kLibrary, static_cast<int>(status))};
+    }
+    return {std::move(loaded), ""};
   }
   ~LoadedCublas() override {
     if (handle_ != nullptr) destroy_(handle_);
@@ -46,11 +44,15 @@ class LoadedCublas final : public Cublas {
   // In columns, as it counts: y [rows, n] = transposed w [k, rows] times x [k, n].
   void matmul(const void* w, const void* x, float* y, int64_t rows, int64_t k, int64_t n) override {
     const float one = 1, zero = 0;
-    expect(gemm_(handle_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(rows), static_cast<int>(n),
-                 static_cast<int>(k), &one, w, CUDA_R_16BF, static_cast<int>(k), x, CUDA_R_16BF,
-                 static_cast<int>(k), &zero, y, CUDA_R_32F, static_cast<int>(rows),
-                 CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-           "a product");
+    const cublasStatus_t status =
+        gemm_(handle_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(rows), static_cast<int>(n),
+              static_cast<int>(k), &one, w, CUDA_R_16BF, static_cast<int>(k), x, CUDA_R_16BF,
+              static_cast<int>(k), &zero, y, CUDA_R_32F, static_cast<int>(rows), CUBLAS_COMPUTE_32F,
+              CUBLAS_GEMM_DEFAULT);
+    if (status != CUBLAS_STATUS_SUCCESS) {
+      throw Error(fmt::format("a product failed with status {}", static_cast<int>(status)),
+                  kLibrary, "");
+    }
   }
 
  private:
@@ -79,9 +81,7 @@ FoundCublas open_cublas(GpuStream stream) {
   // Never closed: it is in use until the program ends.
   void* library = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return {nullptr, fmt::format("no {}: {}", kLibrary, dlerror())};
-  std::unique_ptr<Cublas> cublas = LoadedCublas::make(library, stream);
-  if (cublas == nullptr) return {nullptr, fmt::format("{} lacks functions", kLibrary)};
-  return {std::move(cublas), ""};
+  return LoadedCublas::make(library, stream);
 }
 
 }  // namespace hearth::bench
