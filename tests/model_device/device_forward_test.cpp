@@ -459,7 +459,7 @@ TEST_CASE("device: bytes are known before they are taken") {
     const DeviceForward forward({*device, config, weights, model->weights.embedding, tier, nullptr},
                                 300, limits);
     const int64_t planned =
-        device_forward_bytes(config, device->kernels(), model->weights, 300, limits);
+        device_forward_bytes(config, device->kernels(), traits_of(model->weights), 300, limits);
     CHECK(taken() == planned);
     CHECK(forward.bytes() == planned);
   }

@@ -26,4 +26,9 @@ void Exchange::send(float* elsewhere, int64_t n, const Stream& stream) {
                          static_cast<size_t>(n * rows_.dim) * sizeof(float), stream);
 }
 
+int64_t exchange_bytes(const ModelConfig& config, int64_t chunk) {
+  const RoutedRows rows{config.dim, config.experts_used};
+  return (rows.floats(chunk) + chunk * config.dim) * int64_t{sizeof(float)};
+}
+
 }  // namespace hearth

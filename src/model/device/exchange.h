@@ -39,4 +39,7 @@ class Exchange {
   Event arrived_;
 };
 
+// Pinned bytes that an Exchange allocates.
+int64_t exchange_bytes(const ModelConfig& config, int64_t chunk);
+
 }  // namespace hearth

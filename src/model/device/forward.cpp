@@ -77,6 +77,11 @@ class DeviceForward::Pass {
 
   int32_t chunk_tokens() const { return limits_.chunk_tokens; }
   int64_t bytes() const { return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()); }
+  int64_t pinned_bytes() const {
+    return inputs_.bytes() + static_cast<int64_t>(logits_.bytes()) +
+           (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0);
+  }
+  StageClock& clock() { return elsewhere_ != nullptr ? elsewhere_->clock() : clock_; }
 
  private:
   void check_segments(std::span<const DeviceSegment> segments) const {
@@ -175,6 +180,7 @@ class DeviceForward::Pass {
   DeviceBuffer memory_;
   DeviceScratch act_{};
   PinnedBuffer logits_;
+  StageClock clock_;
   std::optional<Exchange> exchange_;   // where experts are computed elsewhere
   std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those on the device
 };
@@ -185,6 +191,8 @@ DeviceForward::~DeviceForward() = default;
 
 int32_t DeviceForward::chunk_tokens() const { return pass_->chunk_tokens(); }
 int64_t DeviceForward::bytes() const { return pass_->bytes(); }
+int64_t DeviceForward::pinned_bytes() const { return pass_->pinned_bytes(); }
+StageClock& DeviceForward::clock() { return pass_->clock(); }
 
 std::span<const float> DeviceForward::run(std::span<const DeviceSegment> segments, LogitRows wanted,
                                           ForwardObserver* observer,
@@ -192,10 +200,22 @@ std::span<const float> DeviceForward::run(std::span<const DeviceSegment> segment
   return pass_->run(segments, wanted, observer, on_layer);
 }
 
+DeviceTraits traits_of(const ModelWeights& weights) {
+  return {weights.embedding, rounds_streams(weights)};
+}
+
+int64_t device_forward_pinned_bytes(const ModelConfig& config, const DeviceTraits& traits,
+                                    const Limits& limits) {
+  const DeviceSizes sizes{0, limits, traits.rounds_streams};
+  return step_input_bytes(config, traits.embedding, limits) +
+         sizes.logit_rows() * config.vocab * int64_t{sizeof(float)} +
+         exchange_bytes(config, limits.chunk_tokens);
+}
+
 int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels,
-                             const ModelWeights& weights, int64_t context, const Limits& limits) {
-  return step_input_bytes(config, weights.embedding, limits) +
-         scratch_bytes(config, kernels, {context, limits, rounds_streams(weights)});
+                             const DeviceTraits& traits, int64_t context, const Limits& limits) {
+  return step_input_bytes(config, traits.embedding, limits) +
+         scratch_bytes(config, kernels, {context, limits, traits.rounds_streams});
 }
 
 }  // namespace hearth

@@ -38,7 +38,9 @@ class DeviceForward {
   ~DeviceForward();
 
   int32_t chunk_tokens() const;
-  int64_t bytes() const;  // taken on the device
+  int64_t bytes() const;         // taken on the device
+  int64_t pinned_bytes() const;  // taken on the host
+  StageClock& clock();
 
   // As Forward::run; the segments' caches hold rows of one type. Where an expert can't be read the
   // run ends early, and the store of `elsewhere` tells. Without logits wanted, the device may still
@@ -53,8 +55,17 @@ class DeviceForward {
   std::unique_ptr<Pass> pass_;
 };
 
-// The bytes that a DeviceForward allocates on the device.
+// What its sizes follow from, beside the config.
+struct DeviceTraits {
+  Matrix embedding;  // its data is not read
+  bool rounds_streams;
+};
+DeviceTraits traits_of(const ModelWeights& weights);
+
+// The bytes that a DeviceForward allocates on the device, and pinned in the host's memory.
 int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels,
-                             const ModelWeights& weights, int64_t context, const Limits& limits);
+                             const DeviceTraits& traits, int64_t context, const Limits& limits);
+int64_t device_forward_pinned_bytes(const ModelConfig& config, const DeviceTraits& traits,
+                                    const Limits& limits);
 
 }  // namespace hearth
