@@ -59,7 +59,7 @@ class GpuCheck(unittest.TestCase):
         self.assertEqual((code, report["problems"], report["device"]), (0, [], "a GPU"), printed)
         self.assertEqual(list(report["kernels"]), TABLES)
         self.assertEqual(report["models"]["6G"]["decode_tok_s"], 20.5)
-        self.assertEqual(list(report["models"]), ["24G", "6G", "3G", "cpu"])
+        self.assertEqual(list(report["models"]), ["24G", "6G", "4G", "cpu"])
         states = {step["name"]: step["state"] for step in report["steps"]}
         self.assertEqual(set(states.values()), {"ok"})
         self.assertIn("sanitizer_racecheck", states)
@@ -74,7 +74,7 @@ class GpuCheck(unittest.TestCase):
         self.program("tests/gpu_kernels_tests", 'echo "case 7 is wrong"; exit 1\n')
         (self.build / "tests/model_device_tests").unlink()
         self.program("gpu_kernels_bench", '[[ $2 != experts ]] || exit 134\n[[ $2 != steps ]] || exit 0\n' + KERNELS)
-        self.program("hearth", '[[ $* != *3G* ]] || { echo "no such option" >&2; exit 2; }\n' + HEARTH)
+        self.program("hearth", '[[ ${@: -1} != 4G ]] || { echo "no such option" >&2; exit 2; }\n' + HEARTH)
         code, report, printed = self.check()
         self.assertEqual(code, 1, printed)
         problems = dict(problem.split(": ", 1) for problem in report["problems"])
@@ -82,13 +82,13 @@ class GpuCheck(unittest.TestCase):
         self.assertIn("missing: ", problems["tests_model_device"])
         self.assertEqual(problems["kernels_experts"], "failed with code 134")
         self.assertIn("kernels_steps.json holds no JSON", problems["kernels_steps"])
-        self.assertEqual(problems["model_3G"], "failed with code 2")
+        self.assertEqual(problems["model_4G"], "failed with code 2")
         self.assertEqual(problems["sanitizer_memcheck"], "failed with code 1")
         self.assertEqual(len(problems), 7)
         self.assertEqual(list(report["kernels"]), ["peaks", "matmul", "attention", "tensor_cores"])
         self.assertEqual(list(report["models"]), ["24G", "6G", "cpu"])
         said = {step["name"]: step.get("said") for step in report["steps"]}
-        self.assertEqual((said["tests_gpu_kernels"], said["model_3G"]), ("case 7 is wrong\n", "no such option\n"))
+        self.assertEqual((said["tests_gpu_kernels"], said["model_4G"]), ("case 7 is wrong\n", "no such option\n"))
 
     def test_no_gpu_is_a_problem(self):
         for name in TESTS + ["gpu_kernels_bench"]:
