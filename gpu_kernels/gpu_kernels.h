@@ -169,15 +169,15 @@ struct GpuExpertMatrices {
                                      // an expert that is computed elsewhere
 };
 
-// Picks in tiles: each the picks of one expert, at most kGpuTilePicks of them. Experts follow one
-// another, and so do the picks of each: the same picks make the same tiles.
+// Picks in tiles: each the picks of one expert, at most so many of them as a tile may have. Experts
+// follow one another, and so do the picks of each: the same picks make the same tiles.
 struct GpuPickTiles {
   int32_t* count;    // [1]
-  int32_t* experts;  // [T], T = the smaller of n * used and experts + n * used / kGpuTilePicks
+  int32_t* experts;  // [T], T = the smaller of n * used and experts + n * used / tile_size
   int32_t* begins;   // [T + 1]: the place of a tile's first pick in `order`
   int32_t* order;    // [n, used] picks, i * used + k for the k-th of row i
 };
-constexpr int64_t kGpuTilePicks = 8;
+constexpr int32_t kGpuTilePicks = 8;  // of a tile, but where expert_tile_size says more
 
 struct GpuTilePicksParams {
   const int32_t* picks;              // [n, used]
@@ -186,6 +186,7 @@ struct GpuTilePicksParams {
   int32_t used;
   int32_t experts;
   GpuPickTiles tiles;
+  int32_t tile_size = kGpuTilePicks;  // picks a tile may have
 };
 
 // Who computes what with experts:
@@ -193,13 +194,16 @@ struct GpuTilePicksParams {
 //   picks alone       every pick by itself (tiles.count null)
 //   neither           expert 0 for all rows, of which `used` is 1: the shared expert
 // Picks whose expert has no matrix are left out; their rows of results are not written. One result
-// does not depend on the other rows, nor on how they are tiled.
+// does not depend on the other rows, nor on how they are tiled. Tiles of more than kGpuTilePicks,
+// which a prefill may have, are multiplied in bfloat16: rows are read as such and hidden values are
+// nothing else.
 struct GpuPicks {
   const int32_t* picks;  // [n, used]
   GpuPickTiles tiles;
   int64_t n;
   int32_t used;
   int32_t experts;
+  int32_t tile_size = kGpuTilePicks;  // of `tiles`, or of all rows; not of picks alone
 };
 
 // hidden = silu(min(gate x, clamp)) * clamp(up x, -clamp, clamp), for the picks of every row.
@@ -210,7 +214,9 @@ struct GpuExpertHiddenParams {
   const float* x;          // [n, dim], as matmul reads it
   GpuRoundedRows xq;
   float clamp;
-  float* hidden;  // [n, used, expert_dim]
+  float* hidden;                         // [n, used, expert_dim]
+  const uint16_t* bfloat16s = nullptr;   // [n, dim] for large tiles, aligned to 16 bytes
+  uint16_t* hidden_bfloat16s = nullptr;  // [n, used, expert_dim], the same
 };
 
 // out[i, first_term + k] = down hidden[i, k].
@@ -221,7 +227,8 @@ struct GpuExpertOutputParams {
   GpuRoundedRows hidden_q;
   int32_t terms;  // rows of `out` for each row: with those of other experts
   int32_t first_term;
-  float* out;  // [n, terms, dim]
+  float* out;                                  // [n, terms, dim]
+  const uint16_t* hidden_bfloat16s = nullptr;  // for large tiles
 };
 
 // out[i] = sum_k weights[i, k] outputs[i, k], k in order, and `elsewhere`. What an expert without a
@@ -413,6 +420,9 @@ struct GpuKernels {
   void (*enter_hyper)(const GpuEnterHyperParams& params, GpuStream stream);
   void (*leave_hyper)(const GpuLeaveHyperParams& params, GpuStream stream);
   void (*route)(const GpuRouteParams& params, GpuStream stream);
+  // The size of tiles with which a prefill multiplies these experts.
+  int32_t (*expert_tile_size)(const GpuPicks& picks, const GpuExpertMatrices& gate,
+                              const GpuExpertMatrices& down);
   void (*tile_picks)(const GpuTilePicksParams& params, GpuStream stream);
   void (*expert_hidden)(const GpuExpertHiddenParams& params, GpuStream stream);
   void (*expert_output)(const GpuExpertOutputParams& params, GpuStream stream);

@@ -19,6 +19,8 @@ void embed(const GpuEmbedParams& params, GpuStream stream);
 void enter_hyper(const GpuEnterHyperParams& params, GpuStream stream);
 void leave_hyper(const GpuLeaveHyperParams& params, GpuStream stream);
 void route(const GpuRouteParams& params, GpuStream stream);
+int32_t expert_tile_size(const GpuPicks& picks, const GpuExpertMatrices& gate,
+                         const GpuExpertMatrices& down);
 void tile_picks(const GpuTilePicksParams& params, GpuStream stream);
 void expert_hidden(const GpuExpertHiddenParams& params, GpuStream stream);
 void expert_output(const GpuExpertOutputParams& params, GpuStream stream);

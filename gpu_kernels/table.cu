@@ -23,6 +23,7 @@ const GpuKernels kKernels = {
     .enter_hyper = enter_hyper,
     .leave_hyper = leave_hyper,
     .route = route,
+    .expert_tile_size = expert_tile_size,
     .tile_picks = tile_picks,
     .expert_hidden = expert_hidden,
     .expert_output = expert_output,

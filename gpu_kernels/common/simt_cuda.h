@@ -10,6 +10,7 @@
 #include "gpu_kernels/gpu_kernels.h"
 
 #define HEARTH_UNROLL _Pragma("unroll")
+#define HEARTH_NO_UNROLL _Pragma("unroll 1")
 
 namespace hearth::HEARTH_GPU {
 

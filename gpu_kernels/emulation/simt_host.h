@@ -26,6 +26,7 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define HEARTH_UNROLL
+#define HEARTH_NO_UNROLL
 
 namespace hearth::emulated {
 

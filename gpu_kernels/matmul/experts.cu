@@ -1,5 +1,6 @@
 #include "gpu_kernels/common/grid.h"
 #include "gpu_kernels/matmul/formats.h"
+#include "gpu_kernels/matmul/many.h"
 #include "gpu_kernels/ops.h"
 
 namespace hearth::HEARTH_GPU {
@@ -9,6 +10,14 @@ Format format_of(TensorType type) {
   const Format format = find_format(type);
   HEARTH_CHECK(format.hidden != nullptr && format.output != nullptr);
   return format;
+}
+
+bool reads_bfloat16s_of(const GpuExpertMatrices& w, int64_t n) {
+  GpuMatmulParams one = {};
+  one.w = {w.type, w.rows, w.cols, nullptr};
+  one.n = n;
+  one.prefill = true;
+  return reads_bfloat16s(one);
 }
 
 void check_picks(const GpuPicks& p) { HEARTH_CHECK(p.picks != nullptr || p.used == 1); }
@@ -30,6 +39,18 @@ __global__ void sum_experts_kernel(GpuSumExpertsParams p) {
 }
 
 }  // namespace
+
+// Weights are unpacked once a tile, so small tiles are for experts of few picks. A large tile that
+// is not half full costs more than two small ones.
+int32_t expert_tile_size(const GpuPicks& picks, const GpuExpertMatrices& gate,
+                         const GpuExpertMatrices& down) {
+  if (!reads_bfloat16s_of(gate, picks.n) || !reads_bfloat16s_of(down, picks.n)) {
+    return kGpuTilePicks;
+  }
+  const int64_t of_expert = picks.n * picks.used / picks.experts;
+  if (of_expert <= kGpuTilePicks) return kGpuTilePicks;
+  return of_expert <= kManyTokens / 2 ? kManyTokensLeast : kManyTokens;
+}
 
 void expert_hidden(const GpuExpertHiddenParams& params, GpuStream stream) {
   if (params.picks.n * params.picks.used == 0 || params.gate.rows == 0) return;

@@ -4,45 +4,13 @@
 #pragma once
 
 #include "gpu_kernels/matmul/few.h"
+#include "gpu_kernels/matmul/tile.h"
 
 namespace hearth::HEARTH_GPU {
 
 constexpr int kExpertRows = 2;  // of a warp: one of gate and one of up, or two of down
 // Warps that one tile should have: a pick alone is to fill the device nearly.
 constexpr int64_t kTileWarpsWanted = 4096;
-
-// What a block has of the picks.
-struct Tile {
-  int32_t expert;
-  int32_t count;         // of its picks, 0 for none
-  int32_t first;         // its first pick, where they follow one another
-  const int32_t* order;  // or the list of them
-
-  __device__ __forceinline__ int32_t pick(int32_t t) const {
-    return order != nullptr ? order[t] : first + t;
-  }
-};
-
-__device__ __forceinline__ Tile find_tile(const GpuPicks& p, int32_t number) {
-  if (p.tiles.count != nullptr) {
-    if (number >= *p.tiles.count) return {0, 0, 0, nullptr};
-    const int32_t begin = p.tiles.begins[number];
-    return {p.tiles.experts[number], p.tiles.begins[number + 1] - begin, 0, p.tiles.order + begin};
-  }
-  if (p.picks != nullptr) return {p.picks[number], 1, number, nullptr};
-  const int32_t first = number * static_cast<int32_t>(kGpuTilePicks);
-  const auto left = static_cast<int32_t>(p.n) - first;
-  return {0, left < kGpuTilePicks ? left : static_cast<int32_t>(kGpuTilePicks), first, nullptr};
-}
-
-// At most so many tiles there are.
-inline int64_t tiles_max(const GpuPicks& p) {
-  const int64_t picks = p.n * p.used;
-  if (p.picks == nullptr) return divide_up(picks, kGpuTilePicks);
-  if (p.tiles.count == nullptr) return picks;
-  const int64_t full = p.experts + picks / kGpuTilePicks;
-  return full < picks ? full : picks;
-}
 
 struct ExpertHidden {
   static constexpr bool kIsPair = true;  // a warp's two rows are one of each of two matrices
@@ -62,9 +30,7 @@ struct ExpertHidden {
   }
   __device__ int64_t input_row(int32_t pick) const { return pick / p.picks.used; }
   __device__ void store(int32_t pick, int64_t row, const float (&sums)[kExpertRows]) const {
-    const float gate = fminf(sums[0], p.clamp);
-    const float up = fminf(fmaxf(sums[1], -p.clamp), p.clamp);
-    p.hidden[pick * p.gate.rows + row] = gate / (1.0f + expf(-gate)) * up;
+    p.hidden[pick * p.gate.rows + row] = swiglu_value(sums[0], sums[1], p.clamp);
   }
 };
 
@@ -84,9 +50,7 @@ struct ExpertOutput {
   }
   __device__ int64_t input_row(int32_t pick) const { return pick; }
   __device__ void store(int32_t pick, int64_t row, const float (&sums)[kExpertRows]) const {
-    const int64_t term =
-        static_cast<int64_t>(pick / p.picks.used) * p.terms + p.first_term + pick % p.picks.used;
-    float* out = p.out + term * p.down.rows + row;
+    float* out = p.out + output_row(p, pick) * p.down.rows + row;
     out[0] = sums[0];
     if (row + 1 < p.down.rows) out[1] = sums[1];
   }
@@ -102,7 +66,7 @@ __device__ __forceinline__ void multiply_tile(const Op& op, const Tile& tile, fl
   const int64_t first_row = static_cast<int64_t>(blockIdx.x) * groups * kStep;
   const int64_t own_row = first_row + warp / op.ways * kStep, last_row = op.matrix(0).rows - 1;
 
-  // A row or pick past the last is the last one again; it is not written.
+  // A row past the last is the last one again; it is not written.
   const GpuMatmulParams input = op.input();
   FewRows<F, kExpertRows> rows;
   rows.set_share(warp, op.ways, input.w.cols);
@@ -114,7 +78,7 @@ __device__ __forceinline__ void multiply_tile(const Op& op, const Tile& tile, fl
   if (own_row > last_row) rows.chunks = 0;
   int64_t x_rows[kTokens];
   for (int t = 0; t < kTokens; ++t) {
-    x_rows[t] = op.input_row(tile.pick(t < tile.count ? t : tile.count - 1));
+    x_rows[t] = op.input_row(tile.pick_or_last(t));
   }
 
   float sums[kExpertRows][kTokens] = {};
@@ -168,12 +132,12 @@ void launch_experts(Op op, GpuStream stream) {
 }
 
 template <typename F>
-void hidden_of_experts(const GpuExpertHiddenParams& params, GpuStream stream) {
+void few_hidden_of_experts(const GpuExpertHiddenParams& params, GpuStream stream) {
   launch_experts<F>(ExpertHidden{params, 1}, stream);
 }
 
 template <typename F>
-void output_of_experts(const GpuExpertOutputParams& params, GpuStream stream) {
+void few_output_of_experts(const GpuExpertOutputParams& params, GpuStream stream) {
   launch_experts<F>(ExpertOutput{params, 1}, stream);
 }
 

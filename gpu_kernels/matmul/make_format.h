@@ -6,6 +6,7 @@
 #include "gpu_kernels/matmul/few.h"
 #include "gpu_kernels/matmul/formats.h"
 #include "gpu_kernels/matmul/many.h"
+#include "gpu_kernels/matmul/many_experts.h"
 #include "gpu_kernels/ops.h"
 
 namespace hearth::HEARTH_GPU {
@@ -14,6 +15,18 @@ template <typename F>
 void multiply(const GpuMatmulParams& params, GpuStream stream) {
   if (reads_bfloat16s(params)) return multiply_many<F>(params, stream);
   multiply_few<F>(params, stream);
+}
+
+template <typename F>
+void hidden_of_experts(const GpuExpertHiddenParams& params, GpuStream stream) {
+  if (params.picks.tile_size > kGpuTilePicks) return many_hidden_of_experts<F>(params, stream);
+  few_hidden_of_experts<F>(params, stream);
+}
+
+template <typename F>
+void output_of_experts(const GpuExpertOutputParams& params, GpuStream stream) {
+  if (params.picks.tile_size > kGpuTilePicks) return many_output_of_experts<F>(params, stream);
+  few_output_of_experts<F>(params, stream);
 }
 
 template <typename F>

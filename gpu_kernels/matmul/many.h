@@ -4,6 +4,15 @@
 // next step into a tile of bfloat16s while the tile of this one is multiplied, and what the step
 // after next needs is on its way meanwhile.
 //
+// What is multiplied an Op says, from the side of one block:
+//   find<kTokens>(part)      the block's part of the work, as Op::Part, or that it has none
+//   cols(), row_bytes        of all matrices
+//   bfloat16s()              [.., cols] activations
+//   stored_row(part, row)    the weights of the tile's row; past the last those of the last one
+//   x_row(part, token)       the row of activations of the tile's token; past the last the same
+//   result(part, token)      where the token's results go, null past the last
+//   store(to, part, row, low, high)   the sums of the tile's rows `row` and `row` + 8
+//
 // Tiles have 128 bytes a row. A unit of 16 bytes lies at its place xor the row's lowest three bits,
 // so that eight rows' units of one column, which a matrix load reads together, are in all banks.
 #pragma once
@@ -14,15 +23,11 @@
 namespace hearth::HEARTH_GPU {
 
 constexpr int kManyRows = 128, kManyStep = 64;
+constexpr int kManyTokens = 128, kManyTokensLeast = 32;  // of a tile
 constexpr int kTileRowBytes = 2 * kManyStep, kTileRowUnits = kTileRowBytes / 16;
 constexpr int kManyWarps = kBlockThreads / kWarpLanes;
 constexpr int kPieceColumns = kManyRows * kManyStep / static_cast<int>(kBlockThreads);
 constexpr int kWarpRawRows = kManyRows / kManyWarps;  // whose weights a warp fetches and unpacks
-
-struct ManyParams {
-  GpuMatmulParams matmul;
-  int64_t row_bytes;
-};
 
 __device__ __forceinline__ int unit_offset(int row, int unit) {
   return row * kTileRowBytes + 16 * (unit ^ (row & 7));
@@ -53,38 +58,32 @@ struct ManyTile {
 };
 
 // A block's tile, from one thread's side.
-template <typename F, int kTokens>
+template <typename F, typename Op, int kTokens>
 struct ManyBlock {
   using Tile = ManyTile<F, kTokens>;
   using Sums = float[Tile::kRowTiles][Tile::kTokenTiles][4];
 
-  const ManyParams& many;
-  int64_t first_row, first_token;
+  const Op& op;
+  const typename Op::Part& part;
   int32_t x_rows[Tile::kTokenUnits];  // whose units this thread fetches
+  uint32_t own_place;                 // the lowest bits of where the row that it unpacks begins
   unsigned char* shared = dynamic_shared<unsigned char>();
   int warp = static_cast<int>(threadIdx.x) / kWarpLanes;
   int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
 
-  __device__ __forceinline__ explicit ManyBlock(const ManyParams& params) : many(params) {
-    const GpuMatmulParams& p = params.matmul;
-    first_row = static_cast<int64_t>(blockIdx.y) * kManyRows;
-    first_token = static_cast<int64_t>(blockIdx.x) * kTokens;
-    // A row or token past the last is the last one again; it is not written.
+  __device__ __forceinline__ ManyBlock(const Op& whole, const typename Op::Part& own)
+      : op(whole), part(own) {
     HEARTH_UNROLL
-    for (int i = 0; i < Tile::kTokenUnits; ++i) {
-      const int64_t wanted = first_token + token_of_unit(i);
-      const int64_t token = wanted < p.n ? wanted : p.n - 1;
-      x_rows[i] = p.x_rows != nullptr ? p.x_rows[token] : static_cast<int32_t>(token);
-    }
+    for (int i = 0; i < Tile::kTokenUnits; ++i) x_rows[i] = op.x_row(part, token_of_unit(i));
+    own_place = static_cast<uint32_t>(
+        reinterpret_cast<uintptr_t>(op.stored_row(part, static_cast<int>(threadIdx.x) / 2)) & 15);
   }
 
   __device__ __forceinline__ int token_of_unit(int i) const {
     return (static_cast<int>(threadIdx.x) + i * static_cast<int>(kBlockThreads)) / kTileRowUnits;
   }
   __device__ __forceinline__ const unsigned char* raw_begin(int row, int chunk) const {
-    const int64_t wanted = first_row + row, rows = many.matmul.w.rows;
-    return many.matmul.w.data + (wanted < rows ? wanted : rows - 1) * many.row_bytes +
-           int64_t{chunk} * Tile::kBytes;
+    return op.stored_row(part, row) + int64_t{chunk} * Tile::kBytes;
   }
   __device__ __forceinline__ unsigned char* weights(int step) const {
     return shared + F::kTableBytes + step % 2 * Tile::kWeightsBytes;
@@ -95,12 +94,13 @@ struct ManyBlock {
 
   // The stored weights that `step` begins to read, of the rows of this warp.
   __device__ __forceinline__ void fetch_weights(int step) const {
-    if (step * kManyStep >= many.matmul.w.cols || step % Tile::kChunkSteps != 0) return;
+    if (step * kManyStep >= op.cols() || step % Tile::kChunkSteps != 0) return;
     constexpr int kUnits = Tile::kRawBytes / 16;
     const int chunk = step / Tile::kChunkSteps;
-    const int64_t left = many.row_bytes - int64_t{chunk} * Tile::kBytes;
+    const int64_t left = op.row_bytes - int64_t{chunk} * Tile::kBytes;
     const int bytes = left < Tile::kBytes ? static_cast<int>(left) : Tile::kBytes;
-    for (int i = lane; i < kWarpRawRows * kUnits; i += kWarpLanes) {
+    HEARTH_NO_UNROLL  // the places of all units at once would take too many registers
+        for (int i = lane; i < kWarpRawRows * kUnits; i += kWarpLanes) {
       const int row = warp * kWarpRawRows + i / kUnits, at = 16 * (i % kUnits);
       const unsigned char* from = raw_begin(row, chunk);
       const int before = static_cast<int>(reinterpret_cast<uintptr_t>(from) & 15);
@@ -117,9 +117,8 @@ struct ManyBlock {
     HEARTH_UNROLL
     for (int i = 0; i < Tile::kTokenUnits; ++i) {
       unsigned char* to = activations(step) + unit_offset(token_of_unit(i), unit);
-      if (column < many.matmul.w.cols) {
-        const GpuMatmulParams& p = many.matmul;
-        copy16_async(to, p.bfloat16s + x_rows[i] * p.w.cols + column);
+      if (column < op.cols()) {
+        copy16_async(to, op.bfloat16s() + x_rows[i] * op.cols() + column);
       } else {
         *reinterpret_cast<uint4*>(to) = make_uint4(0, 0, 0, 0);
       }
@@ -131,10 +130,10 @@ struct ManyBlock {
     const int row = static_cast<int>(threadIdx.x) / 2, half = static_cast<int>(threadIdx.x) % 2;
     const int column = step * kManyStep + half * kPieceColumns;
     uint32_t pairs[kPieceColumns / 2] = {};
-    if (column < many.matmul.w.cols) {
+    if (column < op.cols()) {
       const int chunk = column / Tile::kColumns;
       const unsigned char* raw = shared + Tile::kRawAt + row * Tile::kRawBytes +
-                                 (reinterpret_cast<uintptr_t>(raw_begin(row, chunk)) & 15);
+                                 ((own_place + static_cast<uint32_t>(chunk * Tile::kBytes)) & 15);
       const int first = column % Tile::kColumns / F::kPiece;
       HEARTH_UNROLL
       for (int i = 0; i < kPieceColumns / F::kPiece; ++i) {
@@ -183,26 +182,26 @@ struct ManyBlock {
   }
 
   __device__ __forceinline__ void store(const Sums& sums) const {
-    const GpuMatmulParams& p = many.matmul;
     HEARTH_UNROLL
     for (int i = 0; i < 2 * Tile::kTokenTiles; ++i) {
-      const int64_t token = first_token + warp_token() + i / 2 * 8 + lane % 4 * 2 + i % 2;
-      if (token >= p.n) continue;
-      float* y = p.y + (p.y_rows != nullptr ? p.y_rows[token] : token) * p.y_stride;
+      auto* to = op.result(part, warp_token() + i / 2 * 8 + lane % 4 * 2 + i % 2);
+      if (to == nullptr) continue;
       HEARTH_UNROLL
-      for (int r = 0; r < 2 * Tile::kRowTiles; ++r) {
-        const int64_t row = first_row + warp_row() + 8 * r + lane / 4;
-        if (row < p.w.rows) y[row] = sums[r / 2][i / 2][r % 2 * 2 + i % 2];
+      for (int r = 0; r < Tile::kRowTiles; ++r) {
+        const float(&of_tile)[4] = sums[r][i / 2];
+        op.store(to, part, warp_row() + 16 * r + lane / 4, of_tile[i % 2], of_tile[2 + i % 2]);
       }
     }
   }
 };
 
-template <typename F, int kTokens>
-__global__ void __launch_bounds__(kBlockThreads, 2) many_kernel(ManyParams many) {
-  const ManyBlock<F, kTokens> block(many);
-  typename ManyBlock<F, kTokens>::Sums sums = {};
-  const int steps = static_cast<int>(divide_up(many.matmul.w.cols, kManyStep));
+template <typename F, typename Op, int kTokens>
+__global__ void __launch_bounds__(kBlockThreads, 2) many_kernel(Op op) {
+  typename Op::Part part;
+  if (!op.template find<kTokens>(part)) return;
+  const ManyBlock<F, Op, kTokens> block(op, part);
+  typename ManyBlock<F, Op, kTokens>::Sums sums = {};
+  const int steps = static_cast<int>(divide_up(op.cols(), kManyStep));
 
   block.fetch_weights(0);
   block.fetch_tokens(0);
@@ -230,21 +229,61 @@ __global__ void __launch_bounds__(kBlockThreads, 2) many_kernel(ManyParams many)
   block.store(sums);
 }
 
-template <typename F, int kTokens>
-void launch_many(const ManyParams& many, GpuStream stream) {
-  // Blocks that start together share weights.
-  const dim3 grid(static_cast<uint32_t>(divide_up(many.matmul.n, kTokens)),
-                  static_cast<uint32_t>(divide_up(many.matmul.w.rows, kManyRows)));
-  launch(many_kernel<F, kTokens>, {grid, kBlockThreads, ManyTile<F, kTokens>::kSharedBytes}, stream,
-         many);
+// Blocks that start together share weights: tiles of tokens come first.
+template <typename F, typename Op, int kTokens>
+void launch_many(const Op& op, int64_t token_tiles, int64_t row_tiles, GpuStream stream) {
+  const dim3 grid(static_cast<uint32_t>(token_tiles), static_cast<uint32_t>(row_tiles));
+  launch(many_kernel<F, Op, kTokens>, {grid, kBlockThreads, ManyTile<F, kTokens>::kSharedBytes},
+         stream, op);
 }
+
+// One matrix, tokens as they come or as lists name them.
+struct ManyMatmul {
+  struct Part {
+    int64_t first_row, first_token;
+  };
+  GpuMatmulParams p;
+  int64_t row_bytes;
+
+  template <int kTokens>
+  __device__ __forceinline__ bool find(Part& part) const {
+    part = {static_cast<int64_t>(blockIdx.y) * kManyRows,
+            static_cast<int64_t>(blockIdx.x) * kTokens};
+    return true;
+  }
+  __device__ __forceinline__ int64_t cols() const { return p.w.cols; }
+  __device__ __forceinline__ const uint16_t* bfloat16s() const { return p.bfloat16s; }
+  __device__ __forceinline__ const unsigned char* stored_row(const Part& part, int row) const {
+    const int64_t wanted = part.first_row + row;
+    return p.w.data + (wanted < p.w.rows ? wanted : p.w.rows - 1) * row_bytes;
+  }
+  __device__ __forceinline__ int32_t x_row(const Part& part, int token) const {
+    const int64_t wanted = part.first_token + token, there = wanted < p.n ? wanted : p.n - 1;
+    return p.x_rows != nullptr ? p.x_rows[there] : static_cast<int32_t>(there);
+  }
+  __device__ __forceinline__ float* result(const Part& part, int token) const {
+    const int64_t own = part.first_token + token;
+    if (own >= p.n) return nullptr;
+    return p.y + (p.y_rows != nullptr ? p.y_rows[own] : own) * p.y_stride;
+  }
+  __device__ __forceinline__ void store(float* y, const Part& part, int row, float low,
+                                        float high) const {
+    const int64_t own = part.first_row + row;
+    if (own < p.w.rows) y[own] = low;
+    if (own + 8 < p.w.rows) y[own + 8] = high;
+  }
+};
 
 template <typename F>
 void multiply_many(const GpuMatmulParams& p, GpuStream stream) {
   HEARTH_CHECK(p.w.cols % F::kBlock == 0);
-  const ManyParams many = {p, p.w.cols / F::kBlock * F::kBlockBytes};
-  if (p.n <= 32) return launch_many<F, 32>(many, stream);
-  launch_many<F, 128>(many, stream);
+  const ManyMatmul op = {p, p.w.cols / F::kBlock * F::kBlockBytes};
+  const int64_t row_tiles = divide_up(p.w.rows, kManyRows);
+  if (p.n <= kManyTokensLeast) {
+    launch_many<F, ManyMatmul, kManyTokensLeast>(op, 1, row_tiles, stream);
+  } else {
+    launch_many<F, ManyMatmul, kManyTokens>(op, divide_up(p.n, kManyTokens), row_tiles, stream);
+  }
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -7,8 +7,8 @@ namespace {
 
 constexpr int kWarps = kBlockThreads / kWarpLanes;
 
-__device__ __forceinline__ int32_t tiles_of(int32_t picks) {
-  return static_cast<int32_t>(divide_up(picks, kGpuTilePicks));
+__device__ __forceinline__ int32_t tiles_of(const GpuTilePicksParams& p, int32_t picks) {
+  return (picks + p.tile_size - 1) / p.tile_size;
 }
 
 // How many picks each expert with a matrix has; the threads of a block together.
@@ -25,11 +25,11 @@ __device__ void count_picks(const GpuTilePicksParams& p, int32_t* counts) {
 }
 
 // Where an expert's picks and tiles begin, from the counts of those before it; both sums of a warp.
-__device__ int2 begin_of(const int32_t* counts, int32_t expert) {
+__device__ int2 begin_of(const GpuTilePicksParams& p, const int32_t* counts, int32_t expert) {
   int2 begin = make_int2(0, 0);
   for (int32_t e = static_cast<int32_t>(threadIdx.x) % kWarpLanes; e < expert; e += kWarpLanes) {
     begin.x += counts[e];
-    begin.y += tiles_of(counts[e]);
+    begin.y += tiles_of(p, counts[e]);
   }
   for (int distance = kWarpLanes / 2; distance > 0; distance /= 2) {
     begin.x += __shfl_xor_sync(kAllLanes, begin.x, distance);
@@ -70,14 +70,14 @@ __global__ void __launch_bounds__(kBlockThreads) tile_picks_kernel(GpuTilePicksP
   const int32_t own = counts[expert];
   const bool is_last = expert == p.experts - 1;
   if (own == 0 && !is_last) return;
-  const int2 begin = begin_of(counts, expert);
-  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < tiles_of(own); i += kBlockThreads) {
+  const int2 begin = begin_of(p, counts, expert);
+  for (int32_t i = static_cast<int32_t>(threadIdx.x); i < tiles_of(p, own); i += kBlockThreads) {
     p.tiles.experts[begin.y + i] = expert;
-    p.tiles.begins[begin.y + i] = begin.x + i * static_cast<int32_t>(kGpuTilePicks);
+    p.tiles.begins[begin.y + i] = begin.x + i * p.tile_size;
   }
   if (is_last && threadIdx.x == 0) {
-    *p.tiles.count = begin.y + tiles_of(own);
-    p.tiles.begins[begin.y + tiles_of(own)] = begin.x + own;
+    *p.tiles.count = begin.y + tiles_of(p, own);
+    p.tiles.begins[begin.y + tiles_of(p, own)] = begin.x + own;
   }
   if (own > 0) list_picks(p, expert, begin.x);
 }

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/units.h"
 #include "gpu_kernels/registry.h"
 
 namespace hearth {
@@ -63,6 +64,11 @@ class CudaDevice final : public Device {
     return double{milliseconds} / 1000;
   }
 
+  void launch(const DeviceGraph& graph, const Stream& stream) override {
+    expect(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph.get()), cuda(stream)),
+           "launching a graph");
+  }
+
   void synchronize() override {
     use();
     expect(cudaDeviceSynchronize(), "waiting for all work");
@@ -92,6 +98,17 @@ class CudaDevice final : public Device {
     expect(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), "pinning memory of the host");
     return memory;
   }
+  std::string try_pin(void* memory, size_t bytes) override {
+    use();
+    const cudaError_t result = cudaHostRegister(memory, bytes, cudaHostRegisterDefault);
+    if (!is_refusal(result)) {
+      expect(result, "pinning a range of the host's memory");
+      return "";
+    }
+    cudaGetLastError();
+    return fmt::format("{} of the host's memory cannot be pinned: {}",
+                       binary_size(static_cast<int64_t>(bytes)), cudaGetErrorString(result));
+  }
   void* new_stream() override {
     use();
     cudaStream_t stream = nullptr;
@@ -106,8 +123,35 @@ class CudaDevice final : public Device {
     return event;
   }
 
+  void begin_capture(const Stream& stream) override {
+    use();
+    expect(cudaStreamBeginCapture(cuda(stream), cudaStreamCaptureModeThreadLocal),
+           "beginning to capture a stream");
+  }
+  void* end_capture(const Stream& stream) override {
+    cudaGraph_t graph = nullptr;
+    expect(cudaStreamEndCapture(cuda(stream), &graph), "capturing a stream");
+    cudaGraphExec_t ready = nullptr;
+    const cudaError_t result = cudaGraphInstantiate(&ready, graph, 0);
+    freed(cudaGraphDestroy(graph));
+    expect(result, "making a graph of a captured stream");
+    return ready;
+  }
+  void drop_capture(const Stream& stream) noexcept override {
+    cudaGraph_t graph = nullptr;
+    // What was thrown may have made the capture invalid: then this fails, and ends it all the same.
+    if (cudaStreamEndCapture(cuda(stream), &graph) != cudaSuccess) cudaGetLastError();
+    if (graph != nullptr) freed(cudaGraphDestroy(graph));
+  }
+  void free_graph(void* graph) noexcept override {
+    freed(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
+  }
   void free_memory(void* memory) noexcept override { freed(cudaFree(memory)); }
   void free_pinned(void* memory) noexcept override { freed(cudaFreeHost(memory)); }
+  void end_pin(void* memory) noexcept override {
+    freed(cudaDeviceSynchronize());  // copies may still use it
+    freed(cudaHostUnregister(memory));
+  }
   void free_stream(void* stream) noexcept override {
     freed(cudaStreamDestroy(static_cast<cudaStream_t>(stream)));
   }
@@ -118,6 +162,13 @@ class CudaDevice final : public Device {
  private:
   static cudaStream_t cuda(const Stream& stream) { return static_cast<cudaStream_t>(stream.get()); }
   static cudaEvent_t cuda(const Event& event) { return static_cast<cudaEvent_t>(event.get()); }
+
+  // The system's limits and kinds of memory that it does not pin, files for example.
+  static bool is_refusal(cudaError_t result) {
+    return result == cudaErrorMemoryAllocation || result == cudaErrorNotSupported ||
+           result == cudaErrorInvalidValue || result == cudaErrorNotPermitted ||
+           result == cudaErrorOperatingSystem;
+  }
 
   // CUDA's current device is the thread's, and another thread may come.
   void use() const { expect(cudaSetDevice(index_), "choosing the device"); }

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -53,6 +54,8 @@ void release_memory(Device& device, void* memory) noexcept;
 void release_pinned(Device& device, void* memory) noexcept;
 void release_stream(Device& device, void* stream) noexcept;
 void release_event(Device& device, void* event) noexcept;
+void release_graph(Device& device, void* graph) noexcept;
+void unpin(Device& device, void* memory) noexcept;
 
 // Bytes with an owner: of the device (no host code may read them), or of the host, pinned, so that
 // copies run beside everything else.
@@ -87,6 +90,14 @@ class OwnedBytes {
 // Holds anything at first. Begins at a multiple of 16 bytes, and of the last 16 all may be read.
 using DeviceBuffer = OwnedBytes<release_memory>;
 using PinnedBuffer = OwnedBytes<release_pinned>;
+// Memory of somebody else, pinned while this lives; it has to stay allocated as long.
+using PinnedRange = OwnedBytes<unpin>;
+
+// A pinned range, or in plain words why the system refused it: then the memory is as before.
+struct Pinning {
+  PinnedRange range;
+  std::string why_not;
+};
 
 class Stream : public DeviceHandle<release_stream> {
  public:
@@ -95,6 +106,11 @@ class Stream : public DeviceHandle<release_stream> {
 };
 
 class Event : public DeviceHandle<release_event> {
+ public:
+  using DeviceHandle::DeviceHandle;
+};
+
+class DeviceGraph : public DeviceHandle<release_graph> {
  public:
   using DeviceHandle::DeviceHandle;
 };
@@ -118,11 +134,16 @@ class Device {
   // buffer.
   DeviceBuffer allocate(size_t bytes);
   PinnedBuffer allocate_pinned(size_t bytes);
+  // Pins memory that exists. No page of it may be pinned already, by any range or buffer. Takes as
+  // long as the system needs to make every page resident. Zero bytes give an empty range.
+  Pinning pin(void* memory, size_t bytes);
   Stream create_stream();
   // One with timing also notes when it was reached, which costs a little.
   Event create_event(EventTiming timing = EventTiming::kOff);
 
-  // `to` and `from` lie within live buffers of this device where they are the device's.
+  // `to` and `from` lie within live buffers of this device where they are the device's. The host's
+  // lies within one pinned buffer or range, or meets none: then CUDA copies through memory of its
+  // own, and the host waits for that.
   virtual void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
   virtual void copy_to_host(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
   virtual void copy_on_device(void* to, const void* from, size_t bytes, const Stream& stream) = 0;
@@ -140,6 +161,21 @@ class Device {
   // and the difference is a float of milliseconds. Other streams' work between the two counts too.
   virtual double seconds_between(const Event& first, const Event& last) = 0;
 
+  // Work of a stream to be launched many times, at less cost to the host than enqueueing it.
+  //
+  // What `enqueue` puts into the stream is recorded and does not run. A stream that waits for an
+  // event recorded in here joins, and before the end the first stream waits for all that was
+  // recorded from others. Waits are for events recorded in here; these stand for nothing outside,
+  // until they are recorded again. `enqueue` makes, gives back, launches and waits on the host for
+  // nothing, and copies from and to pinned memory of the host only. What it throws ends the capture
+  // and is thrown on.
+  DeviceGraph capture(const Stream& stream, const std::function<void()>& enqueue);
+  // A launch is one piece of work of the stream, which may be any; launches of one graph go one
+  // after the other. Kernels have the parameters they were captured with, and copies the addresses:
+  // buffers and pinned memory stay where they are as long as the graph is launched, and what they
+  // hold counts when the work runs.
+  virtual void launch(const DeviceGraph& graph, const Stream& stream) = 0;
+
   virtual void synchronize() = 0;
   virtual void synchronize(const Stream& stream) = 0;
   virtual void synchronize(const Event& event) = 0;
@@ -147,20 +183,30 @@ class Device {
  protected:
   virtual void* new_memory(size_t bytes) = 0;
   virtual void* new_pinned(size_t bytes) = 0;
+  // Empty where the system agreed.
+  virtual std::string try_pin(void* memory, size_t bytes) = 0;
   virtual void* new_stream() = 0;
   virtual void* new_event(EventTiming timing) = 0;
+  virtual void begin_capture(const Stream& stream) = 0;
+  virtual void* end_capture(const Stream& stream) = 0;  // the graph; ended also where it throws
+  virtual void drop_capture(const Stream& stream) noexcept = 0;
+  virtual void free_graph(void* graph) noexcept = 0;
   virtual void free_memory(void* memory) noexcept = 0;
   virtual void free_pinned(void* memory) noexcept = 0;
+  virtual void end_pin(void* memory) noexcept = 0;
   virtual void free_stream(void* stream) noexcept = 0;
   virtual void free_event(void* event) noexcept = 0;
 
   [[noreturn]] void throw_out_of_memory(size_t bytes) const;
 
  private:
+  bool capturing_ = false;
   friend void release_memory(Device& device, void* memory) noexcept;
   friend void release_pinned(Device& device, void* memory) noexcept;
   friend void release_stream(Device& device, void* stream) noexcept;
   friend void release_event(Device& device, void* event) noexcept;
+  friend void release_graph(Device& device, void* graph) noexcept;
+  friend void unpin(Device& device, void* memory) noexcept;
 };
 
 // A device, or in plain words why there is none.

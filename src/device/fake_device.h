@@ -2,10 +2,12 @@
 // nothing in a stream happens before somebody waits for it. Then work of all streams runs in an
 // order drawn from the seed, which only streams and events restrict: where a wait is missing, some
 // seed gives a wrong result. Memory starts as NaN and ends where unreadable memory begins; a copy
-// that leaves its buffer is a failed check.
+// that leaves its buffer is a failed check. Copies of memory that is not pinned count, and are as
+// late as any.
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 
 #include "device/device.h"
@@ -15,8 +17,15 @@ namespace hearth {
 struct FakeDeviceOptions {
   int64_t memory_bytes = int64_t{1} << 30;
   uint64_t seed = 1;
+  int64_t pin_bytes = std::numeric_limits<int64_t>::max();  // what pin() refuses to exceed in all
+};
+
+struct FakeDeviceCounts {
+  int64_t pinned_bytes;     // now, buffers and ranges
+  int64_t unpinned_copies;  // so far, whose memory of the host was not pinned
 };
 
 std::unique_ptr<Device> make_fake_device(const FakeDeviceOptions& options = {});
+FakeDeviceCounts counts(const Device& fake);
 
 }  // namespace hearth

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <iterator>
 
 #include "base/check.h"
 
@@ -14,7 +15,6 @@ constexpr size_t kAlignment = 16;
 constexpr unsigned char kGarbage = 0xff;  // NaN as a float, half float or bfloat16
 constexpr unsigned char kAfterEnd = 0xa5;
 
-size_t page_bytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 size_t round_up(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
 
 // What is mapped: whole pages that end with the allocation, and one that nobody may touch.
@@ -26,6 +26,39 @@ struct Mapping {
 };
 
 }  // namespace
+
+size_t page_bytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
+void ByteRanges::add(const void* begin, size_t bytes) {
+  HEARTH_CHECK(!meets(begin, bytes));
+  ranges_[reinterpret_cast<uintptr_t>(begin)] = bytes;
+  bytes_ += static_cast<int64_t>(bytes);
+}
+
+size_t ByteRanges::remove(const void* begin) {
+  const auto found = ranges_.find(reinterpret_cast<uintptr_t>(begin));
+  HEARTH_CHECK(found != ranges_.end());
+  const size_t bytes = found->second;
+  bytes_ -= static_cast<int64_t>(bytes);
+  ranges_.erase(found);
+  return bytes;
+}
+
+bool ByteRanges::holds(const void* begin, size_t bytes) const {
+  const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
+  auto after = ranges_.upper_bound(at);
+  if (after == ranges_.begin()) return false;
+  --after;
+  return at - after->first <= after->second && bytes <= after->second - (at - after->first);
+}
+
+bool ByteRanges::meets(const void* begin, size_t bytes) const {
+  const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
+  const auto after = ranges_.lower_bound(at);
+  if (after != ranges_.end() && after->first - at < bytes) return true;
+  return bytes > 0 && after != ranges_.begin() &&
+         at - std::prev(after)->first < std::prev(after)->second;
+}
 
 FakeMemory::~FakeMemory() { HEARTH_CHECK(live_.empty()); }
 
@@ -40,30 +73,17 @@ void* FakeMemory::allocate(size_t bytes) {
   unsigned char* begin = pages + mapping.before;
   std::memset(begin, kGarbage, bytes);
   std::memset(begin + bytes, kAfterEnd, mapping.usable - mapping.before - bytes);
-  used_ += static_cast<int64_t>(bytes);
-  live_[reinterpret_cast<uintptr_t>(begin)] = bytes;
+  live_.add(begin, bytes);
   return begin;
 }
 
 void FakeMemory::release(void* memory) {
-  const auto found = live_.find(reinterpret_cast<uintptr_t>(memory));
-  HEARTH_CHECK(found != live_.end());
-  const size_t bytes = found->second;
+  const size_t bytes = live_.remove(memory);
   const Mapping mapping(bytes);
   unsigned char* begin = static_cast<unsigned char*>(memory);
   for (size_t i = bytes; i < mapping.usable - mapping.before; ++i)
     HEARTH_CHECK(begin[i] == kAfterEnd);
   HEARTH_CHECK(munmap(begin - mapping.before, mapping.usable + page_bytes()) == 0);
-  used_ -= static_cast<int64_t>(bytes);
-  live_.erase(found);
-}
-
-bool FakeMemory::holds(const void* begin, size_t bytes) const {
-  const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
-  auto after = live_.upper_bound(at);
-  if (after == live_.begin()) return false;
-  --after;
-  return at - after->first <= after->second && bytes <= after->second - (at - after->first);
 }
 
 }  // namespace hearth

@@ -8,6 +8,26 @@
 
 namespace hearth {
 
+size_t page_bytes();
+
+// Ranges of addresses that do not overlap.
+class ByteRanges {
+ public:
+  void add(const void* begin, size_t bytes);
+  // Its bytes; one that begins there must be known.
+  size_t remove(const void* begin);
+  // Whether all of it lies in one range.
+  bool holds(const void* begin, size_t bytes) const;
+  // Whether any of it lies in a range.
+  bool meets(const void* begin, size_t bytes) const;
+  int64_t bytes() const { return bytes_; }
+  bool empty() const { return ranges_.empty(); }
+
+ private:
+  int64_t bytes_ = 0;
+  std::map<uintptr_t, size_t> ranges_;  // begin, bytes
+};
+
 class FakeMemory {
  public:
   explicit FakeMemory(int64_t limit_bytes) : limit_(limit_bytes) {}
@@ -16,16 +36,13 @@ class FakeMemory {
   // Null where the limit does not allow it.
   void* allocate(size_t bytes);
   void release(void* memory);
-  // Whether all of it lies in one live allocation.
-  bool holds(const void* begin, size_t bytes) const;
-
+  const ByteRanges& live() const { return live_; }
   int64_t limit() const { return limit_; }
-  int64_t free_bytes() const { return limit_ - used_; }
+  int64_t free_bytes() const { return limit_ - live_.bytes(); }
 
  private:
   int64_t limit_;
-  int64_t used_ = 0;
-  std::map<uintptr_t, size_t> live_;  // begin, bytes
+  ByteRanges live_;
 };
 
 }  // namespace hearth

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <vector>
 
 #include "base/error.h"
@@ -16,6 +17,8 @@ using namespace hearth::test;
 namespace {
 
 constexpr uint64_t kSeeds = 20;
+constexpr size_t kPage = 4096;
+alignas(kPage) unsigned char pages[4 * kPage];
 
 // A copy up on one stream and a kernel on another, with or without what orders them.
 bool right_result(uint64_t seed, bool waits) {
@@ -161,6 +164,134 @@ TEST_CASE("only events with timing that are done have a time between them") {
   CHECK_FALSE(fails(timed, timed));
   CHECK(fails(plain, timed));
   CHECK(fails(timed, never));
+}
+
+TEST_CASE("pinned bytes and copies of memory that is not pinned are counted") {
+  const auto device = make_fake_device({.pin_bytes = 100});
+  const DeviceBuffer x = device->allocate(64);
+  const Stream stream = device->create_stream();
+  const PinnedBuffer buffer = device->allocate_pinned(64);
+  CHECK(counts(*device).pinned_bytes == 64);
+  device->copy_to_device(x.data(), buffer.data(), 64, stream);
+  CHECK(counts(*device).unpinned_copies == 0);
+  device->copy_to_device(x.data(), pages, 64, stream);
+  device->copy_to_host(pages, x.data(), 64, stream);
+  CHECK(counts(*device).unpinned_copies == 2);
+  {
+    const Pinning pinning = device->pin(pages, 60);
+    CHECK(pinning.why_not.empty());
+    CHECK(pinning.range.data() == pages);
+    CHECK(pinning.range.bytes() == 60);
+    CHECK(counts(*device).pinned_bytes == 124);
+    device->copy_to_device(x.data(), pages + 1, 59, stream);
+    CHECK(counts(*device).unpinned_copies == 2);
+    device->copy_to_host(pages + 60, x.data(), 64, stream);
+    CHECK(counts(*device).unpinned_copies == 3);
+
+    const Pinning refused = device->pin(pages + kPage, 41);
+    CHECK_FALSE(refused.why_not.empty());
+    CHECK(refused.range.data() == nullptr);
+    CHECK(counts(*device).pinned_bytes == 124);
+    CHECK(device->pin(pages + kPage, 40).why_not.empty());
+    CHECK(counts(*device).pinned_bytes == 124);  // nobody kept it
+  }
+  CHECK(counts(*device).pinned_bytes == 64);
+  CHECK(device->pin(pages, 0).range.data() == nullptr);
+}
+
+TEST_CASE("misuse of pinned ranges is caught") {
+  const auto device = make_fake_device();
+  const DeviceBuffer x = device->allocate(64);
+  const Stream stream = device->create_stream();
+  const PinnedBuffer buffer = device->allocate_pinned(64);
+  const Pinning pinning = device->pin(pages + kPage + 50, 50);
+  const auto pin_fails = [&](unsigned char* memory, size_t bytes) {
+    return !failed_check([&] { device->pin(memory, bytes); }).empty();
+  };
+  CHECK(pin_fails(pages, 3 * kPage));
+  CHECK(pin_fails(pages, kPage + 1));  // the same page, not the same bytes
+  CHECK(pin_fails(pages + 2 * kPage - 1, 100));
+  CHECK(pin_fails(buffer.data() + 63, 1));
+  CHECK_FALSE(pin_fails(pages, kPage));
+  CHECK_FALSE(pin_fails(pages + 2 * kPage, kPage));
+  const unsigned char* before = pages + kPage + 49;
+  CHECK_FALSE(failed_check([&] { device->copy_to_device(x.data(), before, 2, stream); }).empty());
+  CHECK_FALSE(
+      failed_check([&] { device->copy_to_host(pages + kPage + 99, x.data(), 2, stream); }).empty());
+}
+
+TEST_CASE("a wait that is missing within a graph shows") {
+  int wrong = 0;
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const auto device = make_fake_device({.seed = seed});
+    const PinnedBuffer host = device->allocate_pinned(8);
+    const DeviceBuffer x = device->allocate(4);
+    const Stream first = device->create_stream(), second = device->create_stream();
+    const Event forked = device->create_event(), joined = device->create_event();
+    const DeviceGraph graph = device->capture(first, [&] {
+      device->record(forked, first);
+      device->wait(second, forked);
+      device->copy_to_device(x.data(), host.data(), 4, first);
+      device->copy_to_host(host.data() + 4, x.data(), 4, second);
+      device->record(joined, second);
+      device->wait(first, joined);
+    });
+    host.as<float>()[0] = 1;
+    device->launch(graph, first);
+    device->synchronize();
+    wrong += host.as<float>()[1] == 1 ? 0 : 1;
+  }
+  CHECK(wrong > 0);
+  CHECK(wrong < static_cast<int>(kSeeds));
+}
+
+TEST_CASE("misuse of captures is caught") {
+  const auto device = make_fake_device();
+  const DeviceBuffer x = device->allocate(64);
+  const PinnedBuffer pinned = device->allocate_pinned(64);
+  const Stream first = device->create_stream(), second = device->create_stream();
+  const Event outside = device->create_event(), inside = device->create_event();
+  const DeviceGraph graph = device->capture(first, [&] { device->record(inside, first); });
+  device->record(outside, first);
+  const auto fails = [&](const std::function<void()>& enqueue) {
+    return !failed_check([&] { device->capture(first, enqueue); }).empty();
+  };
+  const auto copy = [&](const void* from, const Stream& stream) {
+    device->copy_to_device(x.data(), from, 64, stream);
+  };
+  const auto fork = [&] {
+    device->record(inside, first);
+    device->wait(second, inside);
+    copy(pinned.data(), second);
+  };
+  const auto join = [&] {
+    device->record(inside, second);
+    device->wait(first, inside);
+  };
+  CHECK(fails(fork));
+  CHECK(fails([&] { fork(), join(), copy(pinned.data(), second); }));
+  CHECK_FALSE(fails([&] { fork(), join(); }));
+  CHECK(fails([&] { copy(pages, first); }));
+  CHECK_FALSE(fails([&] { copy(pages, second); }));  // not captured
+  CHECK(fails([&] { device->wait(first, outside); }));
+  CHECK(fails([&] { device->wait(first, inside); }));  // of another capture
+  CHECK(fails([&] { device->synchronize(); }));
+  CHECK(fails([&] { device->synchronize(second); }));
+  CHECK(fails([&] { device->synchronize(outside); }));
+  CHECK(fails([&] { device->done(outside); }));
+  CHECK(fails([&] { device->launch(graph, second); }));
+  CHECK(fails([&] { device->allocate(1); }));
+  CHECK(fails([&] { device->allocate_pinned(1); }));
+  CHECK(fails([&] { device->pin(pages, 1); }));
+  CHECK(fails([&] { device->create_stream(); }));
+  CHECK(fails([&] { device->create_event(); }));
+  CHECK(fails([&] { device->capture(second, [] {}); }));
+
+  CHECK_FALSE(failed_check([&] { device->wait(second, inside); }).empty());
+  CHECK_FALSE(failed_check([&] { device->done(inside); }).empty());
+  CHECK_FALSE(failed_check([&] { device->synchronize(inside); }).empty());
+  device->record(inside, first);
+  CHECK(failed_check([&] { device->wait(second, inside); }).empty());
 }
 
 TEST_CASE("a machine without a GPU says so") {

@@ -1,10 +1,11 @@
-// Experts of few tokens: how picks are tiled, the products of every format, and their sum.
+// Experts of few tokens and of many: how picks are tiled, the products of every format, and their
+// sum.
 #include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
 
-#include "cpu_kernels/matmul_case.h"
+#include "cpu_kernels/rounded_product.h"
 #include "gpu_kernels/gpu.h"
 #include "support.h"
 
@@ -34,13 +35,13 @@ struct Tiles {
   Rows experts, begins, order;
 };
 
-Tiles expected_tiles(const Rows& picks, const std::vector<bool>& present) {
+Tiles expected_tiles(const Rows& picks, const std::vector<bool>& present, int32_t tile_size) {
   Tiles tiles;
   for (size_t e = 0; e < present.size(); ++e) {
     int32_t of_expert = 0;
     for (size_t i = 0; i < picks.size(); ++i) {
       if (picks[i] != static_cast<int32_t>(e) || !present[e]) continue;
-      if (of_expert++ % kGpuTilePicks == 0) {
+      if (of_expert++ % tile_size == 0) {
         tiles.experts.push_back(picks[i]);
         tiles.begins.push_back(static_cast<int32_t>(tiles.order.size()));
       }
@@ -60,13 +61,19 @@ Places some_places(const std::vector<bool>& present) {
 }
 
 GpuPickTiles run_tile_picks(Gpu& gpu, const int32_t* picks, const unsigned char* const* data,
-                            int64_t n, int32_t used, int32_t experts) {
-  const int64_t most = std::min(n * used, experts + n * used / kGpuTilePicks);
+                            int64_t n, int32_t used, int32_t experts,
+                            int32_t tile_size = kGpuTilePicks) {
+  const int64_t most = std::min(n * used, experts + n * used / tile_size);
   const GpuPickTiles tiles = {gpu.allocate<int32_t>(1), gpu.allocate<int32_t>(most),
                               gpu.allocate<int32_t>(most + 1), gpu.allocate<int32_t>(n * used)};
-  gpu.kernels().tile_picks({picks, data, n, used, experts, tiles}, gpu.stream());
+  gpu.kernels().tile_picks({picks, data, n, used, experts, tiles, tile_size}, gpu.stream());
   return tiles;
 }
+
+struct Bounded {
+  double value;
+  double error;  // at most
+};
 
 // Experts of one matrix each, with rows of activations that they all see.
 struct Experts {
@@ -108,15 +115,37 @@ struct Experts {
     return reads_quantized(type) ? nullptr : gpu.upload(x().x.data(), x().x_rows * k);
   }
 
-  double product(int32_t expert, int64_t row, int64_t x_row) {
+  const Floats& row_weights(int32_t expert, int64_t row) {
     Floats& w = weights[{expert, row}];
     if (w.empty()) {
       w.resize(k);
       dequantize(type, cases[expert]->weights.data() + row * row_bytes(type, k), k, w.data());
     }
+    return w;
+  }
+  double product(int32_t expert, int64_t row, int64_t x_row) {
+    const Floats& w = row_weights(expert, row);
     double sum = 0;
     for (int64_t j = 0; j < k; ++j) sum += w[j] * x().activation(x_row, j);
     return sum;
+  }
+  // Of values rounded to bfloat16, where one weight may have gone the other way.
+  Bounded bfloat16_product(int32_t expert, int64_t row, int64_t x_row) {
+    const Floats& w = row_weights(expert, row);
+    double sum = 0, magnitude = 0, largest = 0;
+    for (int64_t j = 0; j < k; ++j) {
+      const double product =
+          static_cast<double>(to_bfloat16(w[j])) * to_bfloat16(x().x[x_row * k + j]);
+      sum += product;
+      magnitude += std::abs(product);
+      largest = std::max(largest, std::abs(product));
+    }
+    return {sum, 4e-6 * magnitude + 0x1p-7 * largest};
+  }
+  const uint16_t* upload_bfloat16s(Gpu& gpu) {
+    std::vector<uint16_t> values;
+    for (int64_t i = 0; i < x().x_rows * k; ++i) values.push_back(float_to_bfloat16(x().x[i]));
+    return gpu.upload(values);
   }
 
   TensorType type;
@@ -137,13 +166,14 @@ struct Setting {
   bool is_there(int64_t i) const { return picks.empty() || picks[i] != missing; }
   int64_t count() const { return n * used; }
 
-  GpuPicks upload(Gpu& gpu, How how, const GpuExpertMatrices& matrices, int32_t experts) const {
-    GpuPicks p = {nullptr, {}, n, used, experts};
+  GpuPicks upload(Gpu& gpu, How how, const GpuExpertMatrices& matrices, int32_t experts,
+                  int32_t tile_size = kGpuTilePicks) const {
+    GpuPicks p = {nullptr, {}, n, used, experts, tile_size};
     if (how == How::kShared) return p;
     const int32_t* on_device = gpu.upload(picks);
     p.picks = on_device;
     if (how == How::kTiled)
-      p.tiles = run_tile_picks(gpu, on_device, matrices.data, n, used, experts);
+      p.tiles = run_tile_picks(gpu, on_device, matrices.data, n, used, experts, tile_size);
     return p;
   }
 };
@@ -226,6 +256,97 @@ double output_error(Experts& down, const Setting& setting, const Floats& out, in
   return worst;
 }
 
+// ---- many tokens ----
+
+// Experts of 1, 31, none, 129 and 33 picks, one of six that is elsewhere, in any order.
+Setting many_picks() {
+  Rows picks;
+  const auto add = [&](int32_t expert, int count) { picks.insert(picks.end(), count, expert); };
+  add(0, 1), add(1, 31), add(2, 6), add(4, 129), add(5, 33);
+  Random random(5);
+  std::ranges::shuffle(picks, random);
+  return {picks, std::ssize(picks) / 2, 2, 2};
+}
+
+constexpr uint16_t kUntouchedBits = 0x1234;
+
+std::vector<uint16_t> run_many_hidden(Experts& gate, Experts& up, const Setting& setting, How how,
+                                      int32_t tile_size, uint64_t seed) {
+  Gpu gpu(seed);
+  GpuExpertHiddenParams p = {};
+  p.gate = gate.upload(gpu, setting.missing);
+  p.up = up.upload(gpu, setting.missing);
+  p.picks = setting.upload(gpu, how, p.gate, static_cast<int32_t>(gate.cases.size()), tile_size);
+  p.clamp = kClamp;
+  p.bfloat16s = gate.upload_bfloat16s(gpu);
+  const std::vector<uint16_t> blank(setting.count() * gate.rows, kUntouchedBits);
+  p.hidden_bfloat16s = gpu.upload(blank);
+  gpu.kernels().expert_hidden(p, gpu.stream());
+  return gpu.download(p.hidden_bfloat16s, blank.size());
+}
+
+void check_many_hidden(Experts& gate, Experts& up, const Setting& setting,
+                       const std::vector<uint16_t>& hidden) {
+  double worst = 0;
+  for (int64_t i = 0; i < setting.count() * gate.rows; ++i) {
+    const int64_t pick = i / gate.rows, row = i % gate.rows;
+    if (!setting.is_there(pick)) {
+      if (hidden[i] != kUntouchedBits) FAIL("wrote what is elsewhere");
+      continue;
+    }
+    const int32_t expert = setting.expert(pick);
+    const Bounded gates = gate.bfloat16_product(expert, row, pick / setting.used);
+    const Bounded ups = up.bfloat16_product(expert, row, pick / setting.used);
+    const double g = std::min<double>(gates.value, kClamp);
+    const double u = std::clamp<double>(ups.value, -kClamp, kClamp);
+    const double value = g / (1 + std::exp(-g)) * u;
+    // The slope of silu is at most 1.1.
+    const double bound =
+        1.1 * kClamp * gates.error + kClamp * ups.error + 0x1p-8 * std::abs(value) + 1e-30;
+    const double error = std::abs(bfloat16_to_float(hidden[i]) - value);
+    worst = std::max(worst, error <= 1e30 ? error / bound : 1e30);
+  }
+  CHECK(worst <= 1);
+}
+
+Floats run_many_output(Experts& down, const Setting& setting, How how, int32_t tile_size,
+                       uint64_t seed, int32_t terms, int32_t first_term) {
+  Gpu gpu(seed);
+  GpuExpertOutputParams p = {};
+  p.down = down.upload(gpu, setting.missing);
+  p.picks = setting.upload(gpu, how, p.down, static_cast<int32_t>(down.cases.size()), tile_size);
+  p.hidden_bfloat16s = down.upload_bfloat16s(gpu);
+  p.terms = terms;
+  p.first_term = first_term;
+  const Floats blank(setting.n * terms * down.rows, kUntouched);
+  p.out = gpu.upload(blank);
+  gpu.kernels().expert_output(p, gpu.stream());
+  return gpu.download(p.out, blank.size());
+}
+
+void check_many_output(Experts& down, const Setting& setting, const Floats& out, int32_t terms,
+                       int32_t first_term) {
+  double worst = 0;
+  for (int64_t i = 0; i < std::ssize(out); ++i) {
+    const int64_t row = i % down.rows, k = i / down.rows % terms - first_term;
+    const int64_t pick = i / down.rows / terms * setting.used + k;
+    if (k < 0 || k >= setting.used || !setting.is_there(pick)) {
+      if (out[i] != kUntouched) FAIL("wrote what others do");
+      continue;
+    }
+    const Bounded product = down.bfloat16_product(setting.expert(pick), row, pick);
+    const double error = std::abs(out[i] - product.value);
+    worst = std::max(worst, error <= 1e30 ? error / product.error : 1e30);
+  }
+  CHECK(worst <= 1);
+}
+
+// Of every block size some steps of 64 columns and, where it may, a part of one.
+int64_t narrow(TensorType type) {
+  const int64_t block = type_info(type).block_size;
+  return (288 + block - 1) / block * block;
+}
+
 int64_t wide(TensorType type) { return type_info(type).block_size == 1 ? 1004 : 1280; }
 
 }  // namespace
@@ -239,12 +360,13 @@ TEST_CASE(
     for (int32_t& pick : picks) pick = static_cast<int32_t>(random() % (n == 171 ? 11 : experts));
     std::vector<bool> present(experts);
     for (int32_t e = 0; e < experts; ++e) present[e] = e % 5 != 3;
-    const Tiles expected = expected_tiles(picks, present);
-    for (const uint64_t seed : {0, 1, 2}) {
+    for (const int32_t tile_size : {kGpuTilePicks, 32, 128}) {
       CAPTURE(n);
-      Gpu gpu(seed);
-      const GpuPickTiles tiles = run_tile_picks(gpu, gpu.upload(picks),
-                                                gpu.upload(some_places(present)), n, used, experts);
+      CAPTURE(tile_size);
+      const Tiles expected = expected_tiles(picks, present, tile_size);
+      Gpu gpu(tile_size);
+      const GpuPickTiles tiles = run_tile_picks(
+          gpu, gpu.upload(picks), gpu.upload(some_places(present)), n, used, experts, tile_size);
       const size_t count = expected.experts.size();
       REQUIRE(gpu.download(tiles.count, 1)[0] == static_cast<int32_t>(count));
       CHECK(gpu.download(tiles.experts, count) == expected.experts);
@@ -311,6 +433,66 @@ TEST_CASE("the shared expert: one for all rows") {
       CHECK(std::equal(out.begin(), out.end(), out_of_all.begin()));
     }
   }
+}
+
+TEST_CASE("experts of many tokens: every format on tensor cores") {
+  const Setting setting = many_picks();
+  for (const TensorType type : known_types()) {
+    if (type == TensorType::kF32) continue;
+    CAPTURE(type_info(type).name);
+    Experts gate(type, 6, 21, narrow(type), setting.n, 1), up = gate.others(2);
+    check_many_hidden(gate, up, setting, run_many_hidden(gate, up, setting, How::kTiled, 32, 1));
+    Experts down(type, 6, 35, narrow(type), setting.count(), 3);
+    check_many_output(down, setting, run_many_output(down, setting, How::kTiled, 32, 2, 3, 0), 3,
+                      0);
+  }
+}
+
+TEST_CASE("experts of many tokens: large tiles, several of rows, any order of threads") {
+  const Setting setting = many_picks();
+  for (const TensorType type : {TensorType::kMXFP4, TensorType::kIQ2_S, TensorType::kBF16}) {
+    CAPTURE(type_info(type).name);
+    Experts gate(type, 6, 75, narrow(type), setting.n, 1), up = gate.others(2);
+    const auto hidden = run_many_hidden(gate, up, setting, How::kTiled, 128, 0);
+    check_many_hidden(gate, up, setting, hidden);
+    CHECK(run_many_hidden(gate, up, setting, How::kTiled, 128, 3) == hidden);
+    CHECK(run_many_hidden(gate, up, setting, How::kTiled, 32, 4) == hidden);
+    Experts down(type, 6, 140, narrow(type), setting.count(), 3);
+    const Floats out = run_many_output(down, setting, How::kTiled, 128, 0, 4, 1);
+    check_many_output(down, setting, out, 4, 1);
+    CHECK(run_many_output(down, setting, How::kTiled, 128, 5, 4, 1) == out);
+  }
+}
+
+TEST_CASE("the shared expert of many tokens") {
+  for (const int64_t n : {9, 45, 130}) {
+    CAPTURE(n);
+    const Setting everyone = {{}, n, 1, -1};
+    Experts gate(TensorType::kQ8_0, 1, 66, 96, n, 1), up = gate.others(2);
+    Experts down(TensorType::kQ8_0, 1, 24, 96, n, 5);
+    for (const int32_t tile_size : {32, 128}) {
+      check_many_hidden(gate, up, everyone,
+                        run_many_hidden(gate, up, everyone, How::kShared, tile_size, n));
+      check_many_output(down, everyone,
+                        run_many_output(down, everyone, How::kShared, tile_size, n, 3, 2), 3, 2);
+    }
+  }
+}
+
+TEST_CASE("tiles of experts are large where prefills have many picks for each") {
+  Gpu gpu;
+  const auto size = [&](int64_t n, TensorType gate, TensorType down, int64_t columns) {
+    return gpu.kernels().expert_tile_size({nullptr, {}, n, 6, 64}, {gate, 64, columns, nullptr},
+                                          {down, 64, columns, nullptr});
+  };
+  const TensorType few_bits = TensorType::kIQ2_XXS, plain = TensorType::kF16;
+  CHECK(size(95, few_bits, TensorType::kQ2_K, 256) == kGpuTilePicks);
+  CHECK(size(96, few_bits, TensorType::kQ2_K, 256) == 32);
+  CHECK(size(693, few_bits, TensorType::kQ2_K, 256) == 32);
+  CHECK(size(694, few_bits, TensorType::kQ2_K, 256) == 128);
+  CHECK(size(694, plain, plain, 40) == kGpuTilePicks);
+  CHECK(size(694, TensorType::kF32, plain, 64) == kGpuTilePicks);
+  CHECK(size(694, plain, TensorType::kF32, 64) == kGpuTilePicks);
 }
 
 TEST_CASE("wide experts take several warps a row, and each of those several chunks") {

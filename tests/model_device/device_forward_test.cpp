@@ -309,13 +309,13 @@ TEST_CASE("device: the demo model computes what the CPU does, as far as rounding
 }
 
 TEST_CASE("device: a long prompt is multiplied in bfloat16, which keeps its distributions") {
-  const auto tokens = first_tokens("demo/demo.tokens.txt", 36);
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 72);
   Floats golden = test::read_array<float>(test::data("demo/demo.logits.f32"));
   golden.resize(tokens.size() * demo().config.vocab);
-  Runner runner(demo(), 36, 9, small_limits(36));
-  DeviceCache cache = runner.new_cache(KvType::kBF16, 36);
-  // Eight bits a value miss this.
-  CHECK(mean_divergence(golden, runner.run(cache, tokens, 36), demo().config.vocab) < 1e-3);
+  Runner runner(demo(), 72, 9, small_limits(72));
+  DeviceCache cache = runner.new_cache(KvType::kBF16, 72);
+  // Eight bits a value miss this, in the experts alone too.
+  CHECK(mean_divergence(golden, runner.run(cache, tokens, 72), demo().config.vocab) < 1e-4);
 }
 
 TEST_CASE(

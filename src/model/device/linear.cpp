@@ -2,15 +2,12 @@
 #include "model/device/step.h"
 
 namespace hearth {
-namespace {
 
 void convert_rows(const DeviceStep& step, DeviceRows& x, int64_t n) {
   if (x.is_converted) return;
   step.kernels.to_bfloat16({.x = x.values, .count = n * x.width, .out = x.bfloat16s}, step.stream);
   x.is_converted = true;
 }
-
-}  // namespace
 
 void round_rows_for(const DeviceStep& step, TensorType type, DeviceRows& x, int64_t n) {
   if (x.is_rounded || !reads_quantized(type)) return;

@@ -7,16 +7,23 @@ namespace {
 
 void expert_hidden(const DeviceStep& step, const DeviceExperts& weights, const GpuPicks& picks,
                    float clamp, DeviceRows& hidden) {
-  round_rows_for(step, weights.gate.type, step.act.x, step.batch.n);
+  const bool in_bfloat16 = picks.tile_size > kGpuTilePicks;
+  if (in_bfloat16) {
+    convert_rows(step, step.act.x, step.batch.n);
+  } else {
+    round_rows_for(step, weights.gate.type, step.act.x, step.batch.n);
+  }
   step.kernels.expert_hidden({.picks = picks,
                               .gate = weights.gate,
                               .up = weights.up,
                               .x = step.act.x.values,
                               .xq = step.act.x.rounded,
                               .clamp = clamp,
-                              .hidden = hidden.fresh().values},
+                              .hidden = hidden.fresh().values,
+                              .bfloat16s = step.act.x.bfloat16s,
+                              .hidden_bfloat16s = hidden.bfloat16s},
                              step.stream);
-  round_rows_for(step, weights.down.type, hidden, picks.n * picks.used);
+  if (!in_bfloat16) round_rows_for(step, weights.down.type, hidden, picks.n * picks.used);
 }
 
 void expert_output(const DeviceStep& step, const DeviceExperts& weights, const GpuPicks& picks,
@@ -27,13 +34,19 @@ void expert_output(const DeviceStep& step, const DeviceExperts& weights, const G
                               .hidden_q = hidden.rounded,
                               .terms = step.config.experts_used + 1,
                               .first_term = first_term,
-                              .out = step.act.expert_out},
+                              .out = step.act.expert_out,
+                              .hidden_bfloat16s = hidden.bfloat16s},
                              step.stream);
 }
 
+int32_t tile_size(const DeviceStep& step, const DeviceExperts& weights, const GpuPicks& picks) {
+  if (!step.batch.prefill) return kGpuTilePicks;
+  return step.kernels.expert_tile_size(picks, weights.gate, weights.down);
+}
+
 void shared_expert(const DeviceStep& step, const DeviceExperts& weights, float clamp) {
-  const GpuPicks everyone{
-      .picks = nullptr, .tiles = {}, .n = step.batch.n, .used = 1, .experts = 1};
+  GpuPicks everyone{.picks = nullptr, .tiles = {}, .n = step.batch.n, .used = 1, .experts = 1};
+  everyone.tile_size = tile_size(step, weights, everyone);
   expert_hidden(step, weights, everyone, clamp, step.act.shared_hidden);
   expert_output(step, weights, everyone, step.config.experts_used, step.act.shared_hidden);
 }
@@ -48,12 +61,14 @@ GpuPicks tile_picks(const DeviceStep& step, const DeviceExperts& weights) {
                  .experts = config.experts};
   if (picks.n == 1) return picks;
   picks.tiles = step.act.tiles;
+  picks.tile_size = tile_size(step, weights, picks);
   step.kernels.tile_picks({.picks = picks.picks,
                            .data = weights.gate.data,
                            .n = picks.n,
                            .used = picks.used,
                            .experts = picks.experts,
-                           .tiles = picks.tiles},
+                           .tiles = picks.tiles,
+                           .tile_size = picks.tile_size},
                           step.stream);
   return picks;
 }

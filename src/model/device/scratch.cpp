@@ -29,6 +29,13 @@ DeviceRows take_prefill_rows(Slab& slab, int64_t n, int64_t width, int64_t float
   return rows;
 }
 
+// Hidden values of experts are float32 or bfloat16, never both.
+DeviceRows take_hidden_rows(Slab& slab, int64_t n, int64_t width) {
+  DeviceRows rows = take_rows(slab, n, width);
+  rows.bfloat16s = reinterpret_cast<uint16_t*>(rows.values);
+  return rows;
+}
+
 void take_attention(Slab& slab, const ModelConfig& config, const GpuKernels& kernels,
                     const DeviceSizes& sizes, DeviceScratch& act) {
   const int64_t n = sizes.limits.chunk_tokens;
@@ -71,8 +78,8 @@ void take_experts(Slab& slab, const ModelConfig& config, int64_t n, DeviceScratc
   act.router_logits = slab.take<float>(n * config.experts);
   act.tiles = {slab.take<int32_t>(1), slab.take<int32_t>(tiles), slab.take<int32_t>(tiles + 1),
                slab.take<int32_t>(picks)};
-  act.expert_hidden = take_rows(slab, picks, config.expert_dim);
-  act.shared_hidden = take_rows(slab, n, config.shared_dim);
+  act.expert_hidden = take_hidden_rows(slab, picks, config.expert_dim);
+  act.shared_hidden = take_hidden_rows(slab, n, config.shared_dim);
   act.expert_out = slab.take<float>((picks + n) * config.dim);
   act.elsewhere = slab.take<float>(n * config.dim);
 }

@@ -26,6 +26,8 @@ struct DeviceStep {
 
 // Rounds the first `n` rows, if they aren't yet and weights of this type read them so.
 void round_rows_for(const DeviceStep& step, TensorType type, DeviceRows& x, int64_t n);
+// The same to bfloat16.
+void convert_rows(const DeviceStep& step, DeviceRows& x, int64_t n);
 // y[y_rows[i]] = w . x[x_rows[i]], as GpuMatmulParams has them.
 struct DeviceProduct {
   Matrix w;
