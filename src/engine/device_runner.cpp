@@ -66,7 +66,7 @@ class DeviceRunner : public Runner {
   const RunnerParts parts_;
   Device& device_;
   const DeviceWeights weights_;
-  const VramTier tier_;
+  VramTier tier_;
   const std::unique_ptr<HostExperts> elsewhere_;
   DeviceForward forward_;
   std::vector<DeviceSegment> segments_;

@@ -12,7 +12,6 @@ Exchange::Exchange(Device& device, const ModelConfig& config, int64_t chunk)
 void Exchange::bring(const DeviceScratch& act, int64_t n, const Stream& stream) {
   device_.copy_to_host(brought_.data(), act.x.values,
                        static_cast<size_t>(rows_.floats(n)) * sizeof(float), stream);
-  device_.record(arrived_, stream);
 }
 
 BroughtRows Exchange::wait(int64_t n) {

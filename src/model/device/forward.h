@@ -2,7 +2,8 @@
 // memory. The host enqueues a step and waits only for its logits and, in layers whose experts
 // aren't all there, for the picks: it computes the others while the device computes its own.
 //
-// One thread owns a DeviceForward. After construction nothing is allocated.
+// One thread owns a DeviceForward. After construction nothing is allocated but what captured steps
+// take (model/device/replay.h).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@
 #include "model/device/weights.h"
 #include "model/forward.h"
 #include "model/host_experts.h"
-#include "offload/store/vram/vram_tier.h"
+#include "offload/vram/vram_tier.h"
 
 namespace hearth {
 
@@ -26,8 +27,8 @@ struct DeviceModel {
   Device& device;
   const ModelConfig& config;
   const DeviceWeights& weights;
-  Matrix embedding;  // in the host's memory
-  const VramTier& routed;
+  Matrix embedding;        // in the host's memory
+  VramTier& routed;        // follows the steps
   HostExperts* elsewhere;  // computes what `routed` doesn't hold; null where that is nothing
 };
 
