@@ -323,7 +323,8 @@ struct GpuStoreWindowParams {
 
 // out[h] = softmax([q[h] . row_i * scale, sink[h]]) without the sink . rows, the rows being the
 // window of the batch row's position and, behind it, compressed entries. Unless `prefill` is set,
-// a result depends neither on n nor on the other rows.
+// a result depends neither on n nor on the other rows; with it, more than 8 rows of a cache of
+// bfloat16s may be attended to on tensor cores, queries and softmax rounded to bfloat16 too.
 struct GpuAttentionParams {
   const float* q;                  // [n, heads, dim]
   const GpuRow* rows;              // [n]

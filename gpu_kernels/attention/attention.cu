@@ -2,6 +2,7 @@
 // and a part of its list of cache rows, which it brings to shared memory tile by tile. A warp has
 // four heads: each lane holds its columns of their queries and of their sums in registers, so that
 // a tile is read from shared memory twice for four heads. A second kernel joins the parts.
+#include "gpu_kernels/attention/many_heads.h"
 #include "gpu_kernels/attention/row_list.h"
 #include "gpu_kernels/ops.h"
 
@@ -381,6 +382,8 @@ int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim) {
 void attention(const GpuAttentionParams& params, GpuStream stream) {
   HEARTH_CHECK(params.dim <= kGpuHeadDimMax);
   static_assert(kGpuHeadDimMax == 2 * kWarpLanes * kOctet);
+  static_assert(kGpuHeadDimMax == kManyHeadWarps * kManyHeadColumns);
+  if (params.heads > 0 && attends_in_bfloat16(params)) return attend_in_bfloat16(params, stream);
   Work work = {params, 0, params.prefill ? 1 : kSplitsMax, nullptr, nullptr};
   const int64_t step = params.prefill ? kGridRowsMax : kRowsAtOnce;
   for (; work.first_row < params.n; work.first_row += step) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "format/dequantize.h"
 #include "gpu_kernels/caches.h"
 
 using namespace hearth;
@@ -232,6 +233,28 @@ TEST_CASE("attention: a result does not depend on the batch or the order of thre
   CHECK(same({4}, 1));
   CHECK(same({18, 0, 18}, 2));
   CHECK(same({9, 8, 7, 6, 5, 4, 3, 2, 1}, 3));
+}
+
+TEST_CASE("attention: long prompts on tensor cores, heads and lists that do not fill tiles") {
+  struct Kind {
+    Shape shape;
+    int64_t position;
+  };
+  const Kind kinds[] = {{{64, 512, 128, 4, 60, Entries::kSelected}, 700},
+                        {{33, 64, 31, 2, 0, Entries::kAll}, 50},
+                        {{3, 192, 32, 0, 0, Entries::kNone}, 27},
+                        {{17, 128, 9, 1, 22, Entries::kSelected}, 40}};
+  for (const Kind& kind : kinds) {
+    CAPTURE(kind.shape.dim);
+    std::vector<GpuRow> rows;
+    for (int32_t i = 0; i < 9; ++i) rows.push_back({kind.position * (i % 5) / 4, 0, i % 3});
+    Case c(kind.shape, KvType::kBF16, rows, kind.shape.heads);
+    for (float& value : c.q) value = bfloat16_to_float(float_to_bfloat16(value));
+    const Floats out = c.run(true, 0);
+    // What rounding the weights of rows takes; of values that are at most 5.
+    CHECK(max_difference(c.expected(), out) < 6e-3);
+    CHECK(c.run(true, 3) == out);
+  }
 }
 
 TEST_CASE("attention: scores far apart neither overflow nor vanish") {
