@@ -229,7 +229,8 @@ bool VramTier::choose(Exchange& exchange) {
 
 // ---- slabs ----
 
-// Lets those arrive that are under way, and forgets those that were only chosen.
+// Lets those arrive that are under way, and forgets those that were only chosen. The stream of
+// copies waits for the tables, so that nobody reads the host's any more.
 void VramTier::end_exchanges() {
   using State = Exchange::State;
   device_.synchronize(copies_);
@@ -270,7 +271,6 @@ int32_t VramTier::least_likely_slab() const {
 }
 
 int64_t VramTier::shrink(int64_t bytes, const Stream& compute) {
-  device_.synchronize(published_);
   end_exchanges();
   std::vector<int32_t> leaving;
   int64_t freed = 0;

@@ -14,12 +14,12 @@
 // from means of 16 and 256 tokens. An absent expert is worth a copy where its chance exceeds that
 // of the least likely expert in its group of slots by a margin: a copy takes as much of the host's
 // memory bandwidth as one use of the expert on the host, so a margin of 1 / 16 says that it has to
-// pay within 16 tokens. Below the margin, where all experts are used alike, estimates differ by
-// chance only, and experts stay. A layer whose picks nobody told since the last step neither takes
-// nor gives.
+// pay within 16 tokens. Where all experts are used alike, estimates differ by chance only, and
+// nearly all of these differences are below it. A layer whose picks nobody told since the last step
+// neither takes nor gives.
 //
-// One thread owns a tier. Calls between constructor and destructor allocate nothing, but for grow.
-// Failures of the device are thrown as its Errors.
+// One thread owns a tier. begin_step, use and end_step allocate nothing. Failures of the device are
+// thrown as its Errors.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@
 namespace hearth {
 
 struct VramTierOptions {
-  int32_t admissions = 4;               // experts under way at once; 0: the first ones stay
+  int32_t admissions = 8;               // experts under way at once; 0: the first ones stay
   float margin = 1.0f / 16;             // uses a token, see above
   std::span<const int32_t> order = {};  // [layers, experts] who is placed first, each layer's
                                         // experts by falling popularity; empty: 0, 1, ...

@@ -365,6 +365,8 @@ TEST_CASE("slabs are given back and taken again while steps run") {
         }
         run_step(tier, compute, picks, 2, &reading);
         if (random() % 3 == 0) device->synchronize(compute);
+        // It frees nothing, and ends what is under way all the same.
+        if (random() % 5 == 0) tier.shrink(0, compute);
       }
     };
     run(3, 31 + static_cast<int>(seed % 3));
@@ -401,4 +403,26 @@ TEST_CASE("layers that the device has as a whole are taken apart last") {
   CHECK(tier.shrink(3 * 192, compute) == 3 * 192);
   CHECK(tier.holds_all(1));
   CHECK(held_by(tier, 2, 4) == 5);
+}
+
+TEST_CASE("what shrinks leaves the steps before it as they were, and waits for them") {
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    const auto device = make_fake_device({.seed = seed});
+    const HostExperts host(1, 4);
+    VramTier tier(*device, host.layers(), 4, std::vector{2});
+    const Stream compute = device->create_stream();
+    Reading reading(host, tier);
+    while (!tier.holds(0, 3)) {
+      device->synchronize();
+      run_step(tier, compute, {{3}}, 1, &reading);
+    }
+    // The tables that this last step brought, and its work, are still on their way.
+    const int64_t before = reading.steps();
+    CHECK(tier.shrink(1, compute) == 2 * 192);
+    CHECK(reading.steps() == before + 1);
+    run_step(tier, compute, {{3}}, 1, &reading);
+    CHECK(tier.shrink(0, compute) == 0);
+    CHECK(reading.steps() == before + 2);
+    CHECK(reading.wrong() == 0);
+  }
 }
