@@ -48,6 +48,10 @@ struct GpuMatmulParams {
   bool prefill = false;                 // whether a result may depend on n
 };
 
+// Products that one call of `matmuls` takes: of one type and one width, which read the same `x` and
+// `xq` for the same number of tokens. With few tokens they share a launch.
+constexpr int32_t kGpuMatmulsMax = 16;
+
 // out[i] = x[i] rounded to bfloat16.
 struct GpuToBfloat16Params {
   const float* x;  // [count], aligned to 16 bytes like out
@@ -408,6 +412,8 @@ struct GpuKernels {
   bool (*multiplies)(TensorType type);  // whether matmul knows weights of this type
   bool (*reads_bfloat16s)(const GpuMatmulParams& params);  // instead of x and xq
   void (*matmul)(const GpuMatmulParams& params, GpuStream stream);
+  // Each product as matmul has it; at most kGpuMatmulsMax.
+  void (*matmuls)(const GpuMatmulParams* products, int32_t count, GpuStream stream);
   void (*to_bfloat16)(const GpuToBfloat16Params& params, GpuStream stream);
   void (*quantize)(const GpuQuantizeParams& params, GpuStream stream);
   void (*rms_norm)(const GpuRmsNormParams& params, GpuStream stream);

@@ -8,6 +8,7 @@ namespace hearth::HEARTH_GPU {
 bool multiplies(TensorType type);
 bool reads_bfloat16s(const GpuMatmulParams& params);
 void matmul(const GpuMatmulParams& params, GpuStream stream);
+void matmuls(const GpuMatmulParams* products, int32_t count, GpuStream stream);
 void to_bfloat16(const GpuToBfloat16Params& params, GpuStream stream);
 void quantize(const GpuQuantizeParams& params, GpuStream stream);
 void rms_norm(const GpuRmsNormParams& params, GpuStream stream);

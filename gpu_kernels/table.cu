@@ -12,6 +12,7 @@ const GpuKernels kKernels = {
     .multiplies = multiplies,
     .reads_bfloat16s = reads_bfloat16s,
     .matmul = matmul,
+    .matmuls = matmuls,
     .to_bfloat16 = to_bfloat16,
     .quantize = quantize,
     .rms_norm = rms_norm,
