@@ -111,6 +111,17 @@ struct GpuEmbedParams {
   float* out;  // [n, streams, dim]
 };
 
+// Parts of a hyper-connection's mixes, fn . streams, and of the streams' sum of squares: each of
+// kGpuMixColumns columns. What one row gets does not depend on the others.
+struct GpuProjectStreamsParams {
+  Matrix fn;             // [M, width] of float32, width a multiple of 4, aligned to 16 bytes
+  const float* streams;  // [.., width]
+  const int32_t* rows;   // [n] rows of streams and parts, or null for 0 .. n-1
+  int64_t n;
+  float* parts;  // [.., width / kGpuMixColumns rounded up, M + 1]: the last one is of the squares
+};
+constexpr int64_t kGpuMixColumns = 256;
+
 // A hyper-connection's coefficients from its mixes, and the input of the sub-layer behind it:
 //   m = mixes / rms(streams), streams being the whole row
 //   pre = sigmoid(m[0 .. S-1] scale[0] + base) + hyper_eps
@@ -120,6 +131,7 @@ struct GpuEmbedParams {
 struct GpuEnterHyperParams {
   const float* streams;  // [.., S, dim], dim a multiple of 4
   const float* mixes;    // [.., M] = fn . streams, not normed; M = (2 + S) S, or S for the head
+  const float* parts;    // or what project_streams makes of them, if not null
   const int32_t* rows;   // [n] rows of streams and mixes to read, or null for 0 .. n-1
   const float* scale;    // [3], or [1] for the head
   const float* base;     // [M]
@@ -423,6 +435,7 @@ struct GpuKernels {
 
   // Around the matrices.
   void (*embed)(const GpuEmbedParams& params, GpuStream stream);
+  void (*project_streams)(const GpuProjectStreamsParams& params, GpuStream stream);
   void (*enter_hyper)(const GpuEnterHyperParams& params, GpuStream stream);
   void (*leave_hyper)(const GpuLeaveHyperParams& params, GpuStream stream);
   void (*route)(const GpuRouteParams& params, GpuStream stream);

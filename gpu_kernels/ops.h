@@ -17,6 +17,7 @@ void swiglu(const GpuSwigluParams& params, GpuStream stream);
 void weighted_sum(const GpuWeightedSumParams& params, GpuStream stream);
 
 void embed(const GpuEmbedParams& params, GpuStream stream);
+void project_streams(const GpuProjectStreamsParams& params, GpuStream stream);
 void enter_hyper(const GpuEnterHyperParams& params, GpuStream stream);
 void leave_hyper(const GpuLeaveHyperParams& params, GpuStream stream);
 void route(const GpuRouteParams& params, GpuStream stream);

@@ -21,6 +21,7 @@ const GpuKernels kKernels = {
     .weighted_sum = weighted_sum,
 
     .embed = embed,
+    .project_streams = project_streams,
     .enter_hyper = enter_hyper,
     .leave_hyper = leave_hyper,
     .route = route,
