@@ -59,14 +59,16 @@ struct GpuToBfloat16Params {
   uint16_t* out;  // [count]
 };
 
-// y = gain * x / sqrt(mean(x^2) + eps), row by row; y may be x.
+// y = gain * x / sqrt(mean(x^2) + eps), row by row; y may be x. Where `yq` is given, all memory is
+// aligned to 16 bytes.
 struct GpuRmsNormParams {
   const float* x;     // [n, k]
   const float* gain;  // [k], or null for ones
   float eps;
   int64_t n;
   int64_t k;
-  float* y;  // [n, k]
+  float* y;           // [n, k]
+  GpuRoundedRows yq;  // the same rows, rounded, k a multiple of 32; or null codes for none
 };
 
 // Rotates the trailing `rope_dim` values of each head, pairs (2i, 2i + 1), in place.
@@ -327,6 +329,23 @@ struct GpuRopeAnglesParams {
   float* sines;    // [n, pairs]
 };
 
+// Each head normed as by rms_norm, then rotated as by rope, in place. Where `caches` are given
+// there is one head, which goes to its window too, as by store_window.
+struct GpuNormHeadsParams {
+  float* x;           // [n, heads, dim], aligned to 8 bytes
+  const float* gain;  // [dim], or null for ones
+  float eps;
+  int64_t n;
+  int32_t heads;
+  int32_t dim;  // even, at most kGpuHeadDimMax
+  int32_t rope_dim;
+  const float* cosines;            // [n, rope_dim / 2]
+  const float* sines;              // [n, rope_dim / 2]
+  const GpuRow* rows;              // [n], where `caches` are given
+  const GpuSequenceCache* caches;  // [sequences], or null
+  KvType kv_type;
+};
+
 // Rows to their places in the rings. No two rows of a batch may share a slot.
 struct GpuStoreWindowParams {
   const float* kv;                 // [n, head_dim], normed and rotated
@@ -359,6 +378,12 @@ struct GpuAttentionParams {
   float* scratch;  // attention_scratch_floats(n, heads, dim), aligned to 16 bytes; for one call at
                    // a time; null with `prefill`
   float* out;      // [n, heads, dim]
+  // The outputs' trailing values are rotated by the negative angles of their row, unless null.
+  const float* cosines;  // [n, rope_dim / 2]
+  const float* sines;    // [n, rope_dim / 2]
+  int32_t rope_dim;
+  GpuRoundedRows out_q;  // the outputs, rounded, dim a multiple of 32; or null codes for none, as
+                         // with `prefill`
 };
 
 constexpr int32_t kGpuHeadDimMax = 512;
@@ -452,6 +477,7 @@ struct GpuKernels {
 
   // Attention.
   void (*rope_angles)(const GpuRopeAnglesParams& params, GpuStream stream);
+  void (*norm_heads)(const GpuNormHeadsParams& params, GpuStream stream);
   void (*store_window)(const GpuStoreWindowParams& params, GpuStream stream);
   int64_t (*attention_scratch_floats)(int64_t n, int32_t heads, int32_t dim);
   void (*attention)(const GpuAttentionParams& params, GpuStream stream);

@@ -32,6 +32,7 @@ void add(const GpuAddParams& params, GpuStream stream);
 void gather(const GpuGatherParams& params, GpuStream stream);
 
 void rope_angles(const GpuRopeAnglesParams& params, GpuStream stream);
+void norm_heads(const GpuNormHeadsParams& params, GpuStream stream);
 void store_window(const GpuStoreWindowParams& params, GpuStream stream);
 int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim);
 void attention(const GpuAttentionParams& params, GpuStream stream);

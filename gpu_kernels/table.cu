@@ -35,6 +35,7 @@ const GpuKernels kKernels = {
     .gather = gather,
 
     .rope_angles = rope_angles,
+    .norm_heads = norm_heads,
     .store_window = store_window,
     .attention_scratch_floats = attention_scratch_floats,
     .attention = attention,
