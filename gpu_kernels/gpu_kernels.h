@@ -358,7 +358,8 @@ struct GpuStoreWindowParams {
 
 // out[h] = softmax([q[h] . row_i * scale, sink[h]]) without the sink . rows, the rows being the
 // window of the batch row's position and, behind it, compressed entries. Unless `prefill` is set,
-// a result depends neither on n nor on the other rows.
+// a result depends neither on n nor on the other rows; with it, more than 8 rows of a cache of
+// bfloat16s may be attended to on tensor cores, queries and softmax rounded to bfloat16 too.
 struct GpuAttentionParams {
   const float* q;                  // [n, heads, dim]
   const GpuRow* rows;              // [n]
@@ -443,6 +444,28 @@ struct GpuSelectTopKParams {
   int32_t* counts;    // [n]
 };
 
+// ---- how fast the device is ----
+
+// Reads all of it. sums[i] is the sum of the 32-bit words of the i-th kGpuReadBlockBytes, modulo
+// 2^32.
+struct GpuReadBytesParams {
+  const void* data;  // aligned to 16 bytes
+  int64_t bytes;     // a multiple of 16
+  uint32_t* sums;    // [bytes / kGpuReadBlockBytes, rounded up]
+};
+constexpr int64_t kGpuReadBlockBytes = 128 << 10;
+
+// Tensor cores at work in registers: every warp multiplies the same matrices again and again.
+// sums[i] is the sum of all elements of a b^T, times `rounds` and kGpuTileWarps.
+struct GpuMultiplyTilesParams {
+  const uint16_t* a;  // [kGpuTileRows, kGpuTileDepth] bfloat16s, aligned to 4 bytes as b is
+  const uint16_t* b;  // [kGpuTileColumns, kGpuTileDepth]
+  int64_t blocks;     // of kGpuTileWarps warps
+  int32_t rounds;
+  float* sums;  // [blocks]
+};
+constexpr int32_t kGpuTileRows = 64, kGpuTileColumns = 32, kGpuTileDepth = 16, kGpuTileWarps = 8;
+
 struct GpuKernels {
   const char* name;  // "cuda" or "emulated"
 
@@ -484,6 +507,11 @@ struct GpuKernels {
   void (*append_entries)(const GpuAppendEntriesParams& params, GpuStream stream);
   void (*index_scores)(const GpuIndexScoresParams& params, GpuStream stream);
   void (*select_top_k)(const GpuSelectTopKParams& params, GpuStream stream);
+
+  // How fast the device is.
+  void (*read_bytes)(const GpuReadBytesParams& params, GpuStream stream);
+  // Returns the multiply-adds of it all, each counted as two.
+  int64_t (*multiply_tiles)(const GpuMultiplyTilesParams& params, GpuStream stream);
 };
 
 }  // namespace hearth

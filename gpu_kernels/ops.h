@@ -40,4 +40,7 @@ void append_entries(const GpuAppendEntriesParams& params, GpuStream stream);
 void index_scores(const GpuIndexScoresParams& params, GpuStream stream);
 void select_top_k(const GpuSelectTopKParams& params, GpuStream stream);
 
+void read_bytes(const GpuReadBytesParams& params, GpuStream stream);
+int64_t multiply_tiles(const GpuMultiplyTilesParams& params, GpuStream stream);
+
 }  // namespace hearth::HEARTH_GPU

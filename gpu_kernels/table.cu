@@ -42,6 +42,9 @@ const GpuKernels kKernels = {
     .append_entries = append_entries,
     .index_scores = index_scores,
     .select_top_k = select_top_k,
+
+    .read_bytes = read_bytes,
+    .multiply_tiles = multiply_tiles,
 };
 
 }  // namespace hearth::HEARTH_GPU

@@ -2,6 +2,7 @@
 // and a part of its list of cache rows, which it brings to shared memory tile by tile. A warp has
 // four heads: each lane holds its columns of their queries and of their sums in registers, so that
 // a tile is read from shared memory twice for four heads. A second kernel joins the parts.
+#include "gpu_kernels/attention/many_heads.h"
 #include "gpu_kernels/attention/row_list.h"
 #include "gpu_kernels/common/rounding.h"
 #include "gpu_kernels/ops.h"
@@ -415,17 +416,7 @@ void launch_attention(const Work& work, int64_t rows, GpuStream stream) {
 
 constexpr int64_t kGridRowsMax = 65535;
 
-}  // namespace
-
-int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim) {
-  return (n < kRowsAtOnce ? n : kRowsAtOnce) * kSplitsMax * heads * (int64_t{dim} + 2);
-}
-
-void attention(const GpuAttentionParams& params, GpuStream stream) {
-  HEARTH_CHECK(params.dim <= kGpuHeadDimMax);
-  HEARTH_CHECK(params.cosines == nullptr || (params.dim - params.rope_dim) % 2 == 0);
-  HEARTH_CHECK(params.out_q.codes == nullptr || (!params.prefill && params.dim % 32 == 0));
-  static_assert(kGpuHeadDimMax == 2 * kWarpLanes * kOctet);
+void attend_in_blocks(const GpuAttentionParams& params, GpuStream stream) {
   Work work = {params, 0, params.prefill ? 1 : kSplitsMax, nullptr, nullptr};
   const int64_t step = params.prefill ? kGridRowsMax : kRowsAtOnce;
   for (; work.first_row < params.n; work.first_row += step) {
@@ -443,6 +434,25 @@ void attention(const GpuAttentionParams& params, GpuStream stream) {
     launch(combine_kernel,
            {{static_cast<uint32_t>(params.heads), static_cast<uint32_t>(rows)}, kThreads}, stream,
            work);
+  }
+}
+
+}  // namespace
+
+int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim) {
+  return (n < kRowsAtOnce ? n : kRowsAtOnce) * kSplitsMax * heads * (int64_t{dim} + 2);
+}
+
+void attention(const GpuAttentionParams& params, GpuStream stream) {
+  HEARTH_CHECK(params.dim <= kGpuHeadDimMax);
+  HEARTH_CHECK(params.cosines == nullptr || (params.dim - params.rope_dim) % 2 == 0);
+  HEARTH_CHECK(params.out_q.codes == nullptr || (!params.prefill && params.dim % 32 == 0));
+  static_assert(kGpuHeadDimMax == 2 * kWarpLanes * kOctet);
+  static_assert(kGpuHeadDimMax == kManyHeadWarps * kManyHeadColumns);
+  if (params.heads > 0 && attends_in_bfloat16(params)) {
+    attend_in_bfloat16(params, stream);
+  } else {
+    attend_in_blocks(params, stream);
   }
   if (params.prefill && params.cosines != nullptr) {
     rope({params.out, params.n, params.heads, params.dim, params.rope_dim, params.cosines,

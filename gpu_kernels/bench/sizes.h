@@ -29,8 +29,7 @@ struct Sizes {
   int32_t top_k = 512;
   int64_t context = 131072;  // tokens in the caches
 
-  int64_t prefill_tokens = 512;
-  std::vector<int64_t> gemm_tokens = {512, 2048};
+  std::vector<int64_t> prefill_tokens = {512, 2048};  // the first of them for attention
   int64_t gemm_rows = 8192, gemm_cols = 4096;
 
   int64_t device_copy_bytes = int64_t{1} << 30;
@@ -58,7 +57,7 @@ inline Sizes tiny_sizes() {
   s.rope_dim = 16;
   s.output_groups = 2;
   s.vocab = 300;
-  s.experts = 8;
+  s.experts = 4;
   s.experts_used = 2;
   s.window = 8;
   s.hca_ratio = 16;
@@ -66,8 +65,7 @@ inline Sizes tiny_sizes() {
   s.index_dim = 32;
   s.top_k = 16;
   s.context = 256;
-  s.prefill_tokens = 12;
-  s.gemm_tokens = {9, 20};
+  s.prefill_tokens = {20, 80};  // few picks an expert, and many
   s.gemm_rows = 64;
   s.gemm_cols = 256;
   s.device_copy_bytes = s.host_copy_bytes = 4096;

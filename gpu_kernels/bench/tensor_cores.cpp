@@ -57,7 +57,7 @@ Table tensor_cores(Bench& bench) {
   } else {
     found.why_not = "the device is no GPU";
   }
-  for (const int64_t n : s.gemm_tokens) {
+  for (const int64_t n : s.prefill_tokens) {
     double of_cublas = 0;
     if (found.cublas != nullptr) {
       const double us = cublas_us(bench, *found.cublas, n);

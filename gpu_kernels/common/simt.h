@@ -10,6 +10,7 @@
 //   dot4(a, b, sum)                      sum + the dot product of four signed bytes
 //   pick_bytes(low, high, selectors)     four of eight bytes; each nibble of selectors is 0 .. 7
 //   load_matrices(out, row)              four matrices of 8 rows of 16 bytes from shared memory
+//   load_matrices_transposed(out, row)   the same, each of them transposed
 //   multiply_matrices(sums, a, b0, b1)   sums += a b on tensor cores, bfloat16s [16, 16] and [16,
 //                                        8]; emulation/matrix_unit.h says which lane has what
 //

@@ -44,6 +44,23 @@ void load_matrices(uint32_t (&out)[4], const void* row, const Place& place) {
   __syncwarp(0xffffffff, place);
 }
 
+void load_matrices_transposed(uint32_t (&out)[4], const void* row, const Place& place) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
+    misuse("a row of a matrix is aligned to 16 bytes", place);
+  Operands* lanes = given[own_warp()];
+  const uint32_t lane = own_lane();
+  lanes[lane].row = static_cast<const uint32_t*>(row);
+  __syncwarp(0xffffffff, place);
+  const auto value_of = [&](uint32_t given_row) {
+    return lanes[given_row].row[lane / 8] >> (lane / 4 % 2 * 16) & 0xffff;
+  };
+  for (uint32_t m = 0; m < 4; ++m) {
+    const uint32_t first = 8 * m + lane % 4 * 2;
+    out[m] = value_of(first) | value_of(first + 1) << 16;
+  }
+  __syncwarp(0xffffffff, place);
+}
+
 void multiply_matrices(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                        const Place& place) {
   Operands* lanes = given[own_warp()];

@@ -12,6 +12,10 @@ namespace hearth::emulated {
 void load_matrices(uint32_t (&out)[4], const void* row,
                    const std::source_location& place = std::source_location::current());
 
+// Of the same matrices, of 16-bit values: rows 2 j and 2 j + 1 of column i go to lane 4 i + j.
+void load_matrices_transposed(uint32_t (&out)[4], const void* row,
+                              const std::source_location& place = std::source_location::current());
+
 // sums [16, 8] += a [16, 16] b [16, 8], of bfloat16s, two in a word. With i = lane / 4 and j = lane
 // % 4 a lane has
 //   sums     rows i, i, i + 8, i + 8, columns 2 j, 2 j + 1, 2 j, 2 j + 1

@@ -9,6 +9,9 @@ namespace {
 constexpr MatmulRate kCoreRates[] = {{1, 60}, {4, 130}, {16, 200}, {128, 240}};
 constexpr double kCoreAttention = 60, kCorePeak = 450;
 constexpr double kReadGbS = 60, kCopyGbS = 45, kDiskGbS = 5;
+// Of a card of the middle class on 16 lanes of PCIe 4.
+constexpr double kGpuReadGbS = 700, kGpuMatmulGflopS = 1e5, kLinkGbS = 25, kCpuBesideGbS = 50,
+                 kLaunchUs = 3, kSyncUs = 10;
 
 }  // namespace
 
@@ -29,7 +32,16 @@ void assume_rates(Machine& machine, const std::string& isa) {
   machine.read_gb_s = kReadGbS;
   for (MemoryNode& node : machine.nodes) node.read_gb_s = kReadGbS, node.copy_gb_s = kCopyGbS;
   machine.disks = {{"the model's disk", 0, {{int64_t{1} << 20, 32, kDiskGbS, 1000}}, 0}};
-  for (const char* field : {"/cpu/loop_us", "/cpu/isas", "/read_gb_s", "/nodes", "/disks"}) {
+  for (Gpu& gpu : machine.gpus) {
+    gpu.read_gb_s = kGpuReadGbS;
+    gpu.matmul_gflop_s = kGpuMatmulGflopS;
+    gpu.to_gpu_gb_s = gpu.to_host_gb_s = gpu.to_gpu_beside_cpu_gb_s = kLinkGbS;
+    gpu.cpu_read_beside_link_gb_s = kCpuBesideGbS;
+    gpu.launch_us = kLaunchUs;
+    gpu.sync_us = kSyncUs;
+  }
+  for (const char* field :
+       {"/cpu/loop_us", "/cpu/isas", "/read_gb_s", "/nodes", "/disks", "/gpus"}) {
     machine.assumed.push_back({field, "an ordinary desktop; hearth profile measures this one"});
   }
 }

@@ -66,14 +66,15 @@ struct Gpu {
   std::string name;
   int64_t memory_bytes = 0;  // that a program can take
   double read_gb_s = 0;
-  double matmul_gflop_s = 0;  // tensor cores, bfloat16 in, float32 out
+  double matmul_gflop_s = 0;  // tensor cores working in registers, bfloat16 in, float32 out
   // The link to the host, from pinned memory; then while the CPU reads memory as fast as it can.
   double to_gpu_gb_s = 0;
   double to_host_gb_s = 0;
   double to_gpu_beside_cpu_gb_s = 0;
   double cpu_read_beside_link_gb_s = 0;
   double launch_us = 0;  // of a kernel in a stream or graph
-  double sync_us = 0;    // host waits for the device, or the device for the host
+  double sync_us = 0;    // host waits for the device, or the device for the host: half of a round
+                         // of 16 KiB up, a kernel, 16 KiB down
   int32_t node = 0;      // memory node its link hangs on
   bool operator==(const Gpu&) const = default;
 };

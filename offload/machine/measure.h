@@ -32,6 +32,11 @@ double measure_loop_us(const Workers& workers);
 void measure_memory(const Kernels& kernels, const Workers& workers, const ProbeMemory& memory,
                     const MeasureTimes& times, Machine& machine);
 
+// The reads that bandwidths are of: `bytes` of every node's share from `begin` on, in pieces, by
+// all threads, each its own node's first. Returns the bytes of all nodes.
+int64_t read_part(const Kernels& kernels, const Workers& workers, const ProbeMemory& memory,
+                  int64_t begin, int64_t bytes, int64_t piece_bytes);
+
 // The formats a profile tells about, those of models in use.
 std::span<const TensorType> measured_formats();
 

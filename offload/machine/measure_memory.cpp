@@ -51,24 +51,19 @@ double copy_gb_s(const Workers& workers, std::span<unsigned char> memory, int no
          });
 }
 
-// All cores at once, each the memory of its own node.
-double read_all_gb_s(const Kernels& kernels, const Workers& workers, const ProbeMemory& memory,
-                     double seconds) {
-  const int64_t node_bytes = std::ssize(memory.of_node(0));
-  const int64_t pieces = (node_bytes + kReadPieceBytes - 1) / kReadPieceBytes;
-  std::atomic<uint64_t> sum = 0;
-  return 1e-9 * median_rate(seconds, [&] {
-           workers.for_range(pieces * memory.nodes(), 1, [&](int64_t i, int64_t, int) {
-             const auto node = memory.of_node(static_cast<int>(i / pieces));
-             const int64_t at = i % pieces * kReadPieceBytes;
-             sum +=
-                 kernels.read_bytes(node.data() + at, std::min(kReadPieceBytes, node_bytes - at));
-           });
-           return static_cast<double>(node_bytes * memory.nodes());
-         });
-}
-
 }  // namespace
+
+int64_t read_part(const Kernels& kernels, const Workers& workers, const ProbeMemory& memory,
+                  int64_t begin, int64_t bytes, int64_t piece_bytes) {
+  const int64_t pieces = (bytes + piece_bytes - 1) / piece_bytes;
+  std::atomic<uint64_t> sum = 0;
+  workers.for_range(pieces * memory.nodes(), 1, [&](int64_t i, int64_t, int) {
+    const unsigned char* part = memory.of_node(static_cast<int>(i / pieces)).data() + begin;
+    const int64_t at = i % pieces * piece_bytes;
+    sum += kernels.read_bytes(part + at, std::min(piece_bytes, bytes - at));
+  });
+  return bytes * memory.nodes();
+}
 
 double measure_loop_us(const Workers& workers) {
   constexpr size_t kLoops = 2000;
@@ -85,7 +80,11 @@ void measure_memory(const Kernels& kernels, const Workers& workers, const ProbeM
                     const MeasureTimes& times, Machine& machine) {
   const int nodes = memory.nodes();
   HEARTH_CHECK(std::ssize(machine.nodes) == nodes);
-  machine.read_gb_s = read_all_gb_s(kernels, workers, memory, times.read);
+  const int64_t node_bytes = std::ssize(memory.of_node(0));
+  machine.read_gb_s = 1e-9 * median_rate(times.read, [&] {
+                        return static_cast<double>(
+                            read_part(kernels, workers, memory, 0, node_bytes, kReadPieceBytes));
+                      });
   if (nodes == 1) {
     MemoryNode& node = machine.nodes.front();
     node.copy_gb_s = copy_gb_s(workers, memory.of_node(0), 0, times.copy);

@@ -5,8 +5,6 @@
 namespace hearth {
 namespace {
 
-// What a CUDA context and its libraries take of a card.
-constexpr int64_t kGpuContextBytes = int64_t{400} << 20;
 // Experts on their way into VRAM: half of them arrive while the other half is computed.
 constexpr int64_t kStagingExperts = 32;
 // Code, and by token of the vocabulary the tokenizer's tables.
@@ -25,17 +23,18 @@ void add_weights(TierPlan& tier, int64_t bytes) { tier.weights += bytes, tier.us
 void add_kv(TierPlan& tier, int64_t bytes) { tier.kv += bytes, tier.used += bytes; }
 void add_scratch(TierPlan& tier, int64_t bytes) { tier.scratch += bytes, tier.used += bytes; }
 
-// As many of `wanted` experts as there is room for: as they lie in their files where that is all of
-// them, else in slots, of which a token's experts need one each.
+// As many of `wanted` experts as there is room for: all of the model's as they lie in their files,
+// so that those in VRAM can change places with the others; else in slots, of which a token's
+// experts need one each.
 void place_in_ram(const ModelShape& model, int64_t wanted, TierPlan& ram, Placement& placement) {
   placement.ram_experts = 0;
   if (wanted == 0) return;
-  const int64_t padding = model.padding_bytes - model.dense_padding_bytes;
+  const bool has_dense = placement.gpu_layers < std::ssize(model.layers);
+  const int64_t padding =
+      has_dense ? model.padding_bytes - model.dense_padding_bytes : model.beside_gpu_padding_bytes;
   const int64_t program = program_bytes(model);
   const int64_t free = room(ram) - program;
-  const int64_t bytes =
-      wanted == model.expert_count() ? model.routed_bytes() : wanted * largest_expert(model);
-  if (bytes + padding <= free) {
+  if (model.routed_bytes() + padding <= free) {
     placement.ram_experts = wanted;
     add_scratch(ram, padding);
     return;
@@ -72,11 +71,18 @@ void level(int64_t count, int64_t begin, int64_t most, const std::vector<int64_t
 
 int64_t program_bytes(const ModelShape& model) { return kProgramBytes + kTokenBytes * model.vocab; }
 
-ChunkBytes chunk_bytes(const ModelShape& model, int64_t context, int32_t chunk_tokens,
+ChunkBytes chunk_bytes(const ModelShape& model, const Workload& work, int32_t chunk_tokens,
                        int32_t threads) {
-  return {chunk_tokens, model.kv_bytes(context, chunk_tokens),
-          model.scratch_bytes(context, chunk_tokens, threads),
-          model.scratch_bytes(context, chunk_tokens, 1) + kGpuContextBytes};
+  const int64_t context = work.context;
+  ChunkBytes bytes{chunk_tokens, model.kv_bytes(context, chunk_tokens),
+                   model.scratch_bytes(context, chunk_tokens, threads), 0, 0};
+  bytes.device_scratch =
+      kGpuContextBytes + (model.gpu.vram_bytes
+                              ? model.gpu.vram_bytes(context, chunk_tokens, work.parallel)
+                              : model.scratch_bytes(context, chunk_tokens, 1));
+  bytes.beside_gpu =
+      model.gpu.ram_bytes ? model.gpu.ram_bytes(context, chunk_tokens) : bytes.scratch;
+  return bytes;
 }
 
 MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,
@@ -95,8 +101,12 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
   }
   add_weights(placement.uses_gpu() ? map.vram : map.ram, model.head_bytes);
   add_weights(map.ram, model.embedding_bytes);
-  add_scratch(map.ram, chunk.scratch + model.dense_padding_bytes);
   if (placement.uses_gpu()) add_scratch(map.vram, chunk.device_scratch);
+  if (placement.gpu_layers == layers) {
+    add_scratch(map.ram, chunk.beside_gpu);
+  } else {
+    add_scratch(map.ram, chunk.scratch + model.dense_padding_bytes);
+  }
   return map;
 }
 
@@ -123,6 +133,10 @@ void add_experts(const ModelShape& model, const std::vector<LayerPlan>& layers, 
     map.nvme.experts += layers[i].nvme_experts;
   }
   map.nvme.budget = map.nvme.used;
+  if (map.ram.experts > 0 && map.nvme.experts == 0) {
+    for (size_t i = 0; i < layers.size(); ++i)
+      add_scratch(map.ram, layers[i].vram_experts * model.layers[i].expert_bytes);
+  }
   // Slots take more than the experts in them.
   if (map.nvme.experts > 0) {
     int64_t held = 0;

@@ -10,6 +10,9 @@
 
 namespace hearth {
 
+// What a CUDA context and its libraries take of a card.
+constexpr int64_t kGpuContextBytes = int64_t{400} << 20;
+
 // What the program itself takes beside weights, caches and scratch.
 int64_t program_bytes(const ModelShape& model);
 
@@ -20,8 +23,9 @@ struct ChunkBytes {
   std::vector<KvBytes> kv;  // of a session, [layers]
   int64_t scratch;          // on the host
   int64_t device_scratch;   // on a GPU
+  int64_t beside_gpu;       // on the host, where a GPU has all layers
 };
-ChunkBytes chunk_bytes(const ModelShape& model, int64_t context, int32_t chunk_tokens,
+ChunkBytes chunk_bytes(const ModelShape& model, const Workload& work, int32_t chunk_tokens,
                        int32_t threads);
 
 struct MemoryMap {

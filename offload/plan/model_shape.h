@@ -36,6 +36,15 @@ struct KvBytes {
   int64_t total() const { return window + entries + index + carried; }
 };
 
+// What an engine with a GPU takes beside weights and cache rows, exactly; empty functions where no
+// kernels for one are known: it is then estimated.
+struct GpuNeeds {
+  // In VRAM: activations, and what alignment and tables add to weights and caches.
+  std::function<int64_t(int64_t context, int32_t chunk_tokens, int32_t sessions)> vram_bytes;
+  // In RAM: scratch of the experts that are computed there, and pinned staging.
+  std::function<int64_t(int64_t context, int32_t chunk_tokens)> ram_bytes;
+};
+
 struct ModelShape {
   std::string name;
   int64_t context = 0;  // the longest it was made for
@@ -56,15 +65,18 @@ struct ModelShape {
   std::vector<MatrixUse> head;  // read once a step
   int64_t head_bytes = 0;       // with its norms and mixes
   int64_t embedding_bytes = 0;
-  // Between tensors that are held together, read along with them: of all, of all but the experts.
+  // Between tensors that are held together, read along with them: of all, of all but the experts;
+  // and of embedding and experts, where a GPU holds the others.
   int64_t padding_bytes = 0;
   int64_t dense_padding_bytes = 0;
+  int64_t beside_gpu_padding_bytes = 0;
   int64_t slot_bytes = 0;  // that an expert takes where it is read by itself
 
   // What an engine takes beside the weights, exactly.
   std::function<std::vector<KvBytes>(int64_t context, int32_t chunk_tokens)>
       kv_bytes;  // of a session, [layers]
   std::function<int64_t(int64_t context, int32_t chunk_tokens, int32_t threads)> scratch_bytes;
+  GpuNeeds gpu;
 
   int64_t routed_bytes() const;  // all routed experts
   int64_t weight_bytes() const;  // all tensors

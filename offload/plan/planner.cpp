@@ -66,7 +66,12 @@ class Search {
   Candidate run(int32_t threads) {
     const auto layers = static_cast<int32_t>(model_.layers.size());
     for (const int32_t size : chunk_sizes(request_)) {
-      const ChunkBytes chunk = chunk_bytes(model_, request_.work.context, size, threads);
+      const ChunkBytes chunk = chunk_bytes(model_, request_.work, size, threads);
+      if (request_.all_layers_alike) {
+        if (has_gpu_) try_placement(chunk, layers, false);
+        try_placement(chunk, 0, false);
+        continue;
+      }
       for (int32_t on_gpu = has_gpu_ ? layers : 0; on_gpu >= 0; --on_gpu) {
         try_placement(chunk, on_gpu, false);
         if (on_gpu > 0) try_placement(chunk, on_gpu, true);

@@ -13,53 +13,34 @@
 // Chances of a layer's keys change only when the layer is visited. So each layer keeps its least
 // likely key, and a victim is found among one a layer.
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <limits>
 
 #include "offload/store/cache_policy.h"
+#include "offload/store/use_chances.h"
 
 namespace hearth {
 namespace {
 
-constexpr int kMeans = 4;
-// 2^(-1 / half-life) for 0.5, 5, 64 and 512 visits.
-constexpr float kKept[kMeans] = {0.25f, 0.870551f, 0.989228f, 0.998647f};
-constexpr float kWeight[kMeans] = {0.2f, 0.6f, 0.12f, 0.08f};
-// Added to every mean at every visit, so that none sinks into the range of numbers that CPUs are
-// slow with, and every wait is finite.
-constexpr float kFloor = 1e-12f;
+// Half-lives of 0.5, 5, 64 and 512 visits.
+constexpr UseMean kMeans[] = {
+    {0.25f, 0.2f}, {0.870551f, 0.6f}, {0.989228f, 0.12f}, {0.998647f, 0.08f}};
 
 class ReusePolicy : public CachePolicy {
  public:
   explicit ReusePolicy(CacheShape shape)
       : shape_(shape),
-        chance_(shape.pairs(), 0),
+        chances_(shape, kMeans),
         held_back_(shape.pairs(), kHeldBack),
-        least_(shape.layers) {
-    for (std::vector<float>& mean : means_) mean.resize(shape.pairs(), 0);
-  }
+        least_(shape.layers) {}
 
   void begin_step(int32_t layer) override {
     now_ = layer;
-    const int32_t first = layer * shape_.experts;
-    float* chance = chance_.data() + first;
-    std::fill_n(chance, shape_.experts, 0.0f);
-    for (int m = 0; m < kMeans; ++m) {
-      float* mean = means_[m].data() + first;
-      for (int32_t e = 0; e < shape_.experts; ++e) {
-        mean[e] = mean[e] * kKept[m] + kFloor;
-        chance[e] += mean[e];
-      }
-    }
+    chances_.begin_visit(layer);
     least_[layer].known = false;
   }
   void touch(int32_t key) override {
-    for (int m = 0; m < kMeans; ++m) {
-      const float use = kWeight[m] * (1 - kKept[m]);
-      means_[m][key] += use;
-      chance_[key] += use;
-    }
+    chances_.use(key);
     least_[key / shape_.experts].known = false;
   }
   void add(int32_t key) override {
@@ -97,7 +78,9 @@ class ReusePolicy : public CachePolicy {
   };
 
   // Not negative, floats are ordered as their bits are; integers the compiler compares in groups.
-  int32_t rank(int32_t key) const { return std::bit_cast<int32_t>(chance_[key]) | held_back_[key]; }
+  int32_t rank(int32_t key) const {
+    return std::bit_cast<int32_t>(chances_[key]) | held_back_[key];
+  }
 
   void find_least(int32_t layer) {
     const int32_t first = layer * shape_.experts, end = first + shape_.experts;
@@ -108,16 +91,15 @@ class ReusePolicy : public CachePolicy {
     int32_t found = first;
     while (rank(found) != lowest) ++found;
     least_[layer].key = found;
-    least_[layer].visits = 1 / std::min(chance_[found], 1.0f) - 1;
+    least_[layer].visits = 1 / std::min(chances_[found], 1.0f) - 1;
   }
 
   // Above the bits of every number.
   static constexpr int32_t kHeldBack = std::numeric_limits<int32_t>::max();
 
   const CacheShape shape_;
-  int32_t now_ = 0;                               // the layer of the step
-  std::array<std::vector<float>, kMeans> means_;  // [pairs] each, with its weight in it
-  std::vector<float> chance_;                     // [pairs] of a use at the next visit
+  int32_t now_ = 0;                 // the layer of the step
+  UseChances chances_;              // of a use at the next visit
   std::vector<int32_t> held_back_;  // [pairs] kHeldBack, or 0 for those that may leave
   std::vector<Least> least_;        // [layers]
 };

@@ -83,6 +83,20 @@ struct Run {
   std::vector<TensorEntry*> tensors;
 };
 
+bool is_held(const TensorEntry& tensor, HeldWeights held) {
+  switch (held) {
+    case HeldWeights::kAll:
+      return true;
+    case HeldWeights::kAllButExperts:
+      return !is_expert_stack(tensor);
+    case HeldWeights::kEmbeddingAndExperts:
+      return is_expert_stack(tensor) || is_embedding(tensor);
+    case HeldWeights::kEmbedding:
+      return is_embedding(tensor);
+  }
+  return false;
+}
+
 // A tensor that isn't held ends a run.
 std::vector<Run> runs_of(TensorDir& dir, HeldWeights held) {
   std::vector<TensorEntry*> order;
@@ -91,7 +105,7 @@ std::vector<Run> runs_of(TensorDir& dir, HeldWeights held) {
   std::vector<Run> runs;
   bool goes_on = false;
   for (TensorEntry* tensor : order) {
-    if (held == HeldWeights::kAllButExperts && is_expert_stack(*tensor)) {
+    if (!is_held(*tensor, held)) {
       goes_on = false;
       continue;
     }
@@ -155,6 +169,7 @@ bool WeightMemory::lock() {
 }
 
 bool is_expert_stack(const TensorEntry& tensor) { return tensor.dims.size() == 3; }
+bool is_embedding(const TensorEntry& tensor) { return tensor.name.starts_with("token_embd"); }
 
 int64_t tensor_bytes(const TensorDir& dir) {
   uint64_t total = 0;

@@ -1,6 +1,5 @@
-// The weights of a model in memory of their own, all or all but the routed experts: in huge pages,
-// each NUMA node's share of every matrix on that node, and out of reach of what empties the page
-// cache.
+// The weights of a model in memory of their own, all or a part of them: in huge pages, each NUMA
+// node's share of every matrix on that node, and out of reach of what empties the page cache.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +13,12 @@
 
 namespace hearth {
 
-enum class HeldWeights { kAll, kAllButExperts };
+enum class HeldWeights {
+  kAll,
+  kAllButExperts,
+  kEmbeddingAndExperts,  // the others are a GPU's
+  kEmbedding,
+};
 
 class WeightMemory {
  public:
@@ -36,6 +40,7 @@ class WeightMemory {
 
 // All routed experts of a layer in one tensor, experts last.
 bool is_expert_stack(const TensorEntry& tensor);
+bool is_embedding(const TensorEntry& tensor);
 
 // Bytes of all tensors.
 int64_t tensor_bytes(const TensorDir& dir);

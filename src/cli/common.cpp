@@ -61,7 +61,9 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   add_size_option(command, "--ram-budget", options.ram_budget,
                   "Memory for weights and caches, 64GiB; what is free where absent");
   command.add_option("--plan", options.plan, "Follow this plan (hearth plan MODEL --json)");
-  command.add_flag("--no-gpu")->description("Compute on the CPU only, as this version always does");
+  add_size_option(command, "--gpu-budget", options.gpu_budget,
+                  "VRAM for weights and caches, 30GiB; what is free where absent");
+  command.add_flag("--no-gpu", options.no_gpu, "Compute on the CPU only");
   command.add_option("--log-level", options.log_level, "What is told on standard error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
       ->capture_default_str();
@@ -115,6 +117,8 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   engine_options.sessions = options.sessions;
   engine_options.chunk_tokens = options.chunk_tokens;
   engine_options.ram_budget = options.ram_budget;
+  engine_options.gpu_budget = options.gpu_budget;
+  engine_options.use_gpu = !options.no_gpu;
   if (!options.plan.empty()) engine_options.plan = read_plan(options.plan);
   engine_options.limits = limits;
   engine_options.on_load = [&](int64_t done, int64_t total) { bar.show(done, total); };
@@ -128,7 +132,16 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
                format_hash(engine->plan().hash()), engine->chunk_tokens(),
                format_bytes(static_cast<double>(engine->plan().kv_bytes)),
                format_bytes(static_cast<double>(engine->plan().scratch_bytes)));
-  if (!engine->holds_weights()) {
+  if (engine->gpu() != nullptr) {
+    const Plan& plan = engine->plan();
+    spdlog::info("{}: {} of weights with {} of {} experts, {} of KV cache", engine->gpu()->name(),
+                 format_bytes(static_cast<double>(plan.vram.weights)), plan.vram.experts,
+                 int64_t{engine->config().experts} * engine->config().layers,
+                 format_bytes(static_cast<double>(plan.vram.kv)));
+  } else if (!options.no_gpu) {
+    spdlog::info("computing without a GPU: {}", engine->why_no_gpu());
+  }
+  if (engine->reads_files()) {
     spdlog::warn("the weights don't fit the memory: they are read from the file on use");
   }
   if (const ExpertCache* cache = engine->cache()) {

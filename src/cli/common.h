@@ -22,6 +22,8 @@ struct ModelOptions {
   int32_t sessions = 1;      // at once; set by the command
   int32_t chunk_tokens = 0;  // of a prompt taken at once; 0: the plan's choice
   std::optional<int64_t> ram_budget;
+  std::optional<int64_t> gpu_budget;
+  bool no_gpu = false;
   std::string plan;  // a file; empty: one is made
   std::string log_level = "info";
 };

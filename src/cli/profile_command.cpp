@@ -31,7 +31,7 @@ void profile(const ProfileOptions& options) {
 void add_profile(CLI::App& app) {
   auto options = std::make_shared<ProfileOptions>();
   CLI::App* command = app.add_subcommand(
-      "profile", "Measure this machine: memory, cores and a disk; within a minute");
+      "profile", "Measure this machine: memory, cores, the GPU and a disk; within a minute");
   command->add_flag("--quick", options->profiler.quick,
                     "Fewer and shorter measurements; within 10 s");
   command->add_option("--disk", options->profiler.disk,

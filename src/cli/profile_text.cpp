@@ -82,6 +82,8 @@ void add_gpus(const Machine& machine, Out out) {
                    "{:.1f} GB/s beside {:.1f} GB/s\n",
                    gpu.to_gpu_gb_s, gpu.to_host_gb_s, gpu.to_gpu_beside_cpu_gb_s,
                    gpu.cpu_read_beside_link_gb_s);
+    fmt::format_to(out, "         a kernel starts in {:.1f} us, a wait takes {:.1f} us\n",
+                   gpu.launch_us, gpu.sync_us);
   }
 }
 

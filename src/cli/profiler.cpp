@@ -2,10 +2,13 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "cli/progress.h"
 #include "cpu_kernels/registry.h"
+#include "device/device.h"
 #include "offload/io/disk_probe.h"
 #include "offload/machine/describe.h"
+#include "offload/machine/gpu/measure_gpu.h"
 #include "offload/machine/machine_rates.h"
 #include "offload/machine/measure.h"
 #include "offload/machine/team.h"
@@ -44,8 +47,9 @@ class Profiler {
     }
     machine.cpu.team = workers_.threads();
     if (!options_.disk.empty()) measure_disk(machine);
-    measure_cores(machine);
-    report_gpus(machine);
+    const ProbeMemory memory(workers_, topology_, ProbeMemory::default_bytes(workers_.nodes()));
+    measure_cores(memory, machine);
+    measure_first_gpu(memory, machine);
     bar_.clear();
     round_rates(machine);
     return machine;
@@ -72,7 +76,7 @@ class Profiler {
 
   // Several rounds, and the median of each figure: what else the machine does for some seconds then
   // spoils one round only. The first half of the bar is the disk's, where one is measured.
-  void measure_cores(Machine& machine) {
+  void measure_cores(const ProbeMemory& memory, Machine& machine) {
     const int rounds = options_.quick ? 1 : 3;
     const auto tables = measured_kernels();
     const auto steps_a_round =
@@ -80,7 +84,6 @@ class Profiler {
     const int64_t first = options_.disk.empty() ? 0 : rounds * steps_a_round;
     int64_t step = first;
     const auto on_step = [&] { show(++step, first + rounds * steps_a_round + 1); };
-    const ProbeMemory memory(workers_, topology_, ProbeMemory::default_bytes(workers_.nodes()));
     std::vector<Machine> measured;
     for (int round = 0; round < rounds; ++round) {
       Machine& rates = measured.emplace_back(machine);
@@ -95,13 +98,29 @@ class Profiler {
     machine = median_of(measured);
   }
 
-  void report_gpus(const Machine& machine) {
+  // The GPU that hearth would use. Without figures of it the profile is still one of the rest.
+  void measure_first_gpu(const ProbeMemory& memory, Machine& machine) {
+    std::string why_not;
+    const PciDevice* listed = nullptr;
+    try {
+      const FoundDevice found = open_device(0);
+      why_not = found.device == nullptr ? found.why_not : "hearth uses one GPU";
+      if (found.device != nullptr) {
+        GpuProbe probe;
+        if (options_.quick) probe.seconds /= 3;
+        Gpu gpu = measure_gpu(*found.device, *measured_kernels().front(), workers_, memory, probe);
+        listed = find_pci_gpu(machine.pci, gpu.name);
+        if (listed != nullptr) gpu.node = listed->node;
+        machine.gpus.push_back(std::move(gpu));
+      }
+    } catch (const Error& error) {
+      note(error.what());
+      why_not = "measuring failed";
+    }
     for (const PciDevice& device : machine.pci) {
-      if (device.kind != "gpu") continue;
-      note(
-          fmt::format("GPU {} at {}: this build can't measure GPUs, so the profile has it as a PCI "
-                      "device only",
-                      device.name, device.address));
+      if (device.kind != "gpu" || &device == listed) continue;
+      note(fmt::format("GPU {} at {}: in the profile as a PCI device only ({})", device.name,
+                       device.address, why_not));
     }
   }
 

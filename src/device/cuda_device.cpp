@@ -144,6 +144,7 @@ class CudaDevice final : public Device {
     if (graph != nullptr) freed(cudaGraphDestroy(graph));
   }
   void free_graph(void* graph) noexcept override {
+    freed(cudaDeviceSynchronize());  // CUDA does not say what becomes of a launch that still runs
     freed(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
   }
   void free_memory(void* memory) noexcept override { freed(cudaFree(memory)); }

@@ -30,19 +30,17 @@ Limits follow(const Plan& plan, Limits limits) {
 // What the plan has in memory; the rest stays in the mapped files.
 WeightMemory load_weights(const Plan& plan, TensorDir& dir, const Workers& workers,
                           const std::function<void(int64_t, int64_t)>& on_load) {
-  const WeightPlaces places = weight_places(plan);
-  if (places == WeightPlaces::kFiles) return {};
-  const HeldWeights held =
-      places == WeightPlaces::kMemory ? HeldWeights::kAll : HeldWeights::kAllButExperts;
-  WeightMemory memory(dir, held, workers, Topology::of_this_machine(), on_load);
+  const std::optional<HeldWeights> held = held_weights(plan);
+  if (!held) return {};
+  WeightMemory memory(dir, *held, workers, Topology::of_this_machine(), on_load);
   // Where that is refused the cache says so: it asks for the same.
-  if (places == WeightPlaces::kMemoryAndCache) memory.lock();
+  if (uses_cache(plan)) memory.lock();
   return memory;
 }
 
 OpenCache open_cache(const Plan& plan, const TensorDir& dir, const ModelConfig& config,
                      const ModelWeights& weights, const Workers& workers, const Limits& limits) {
-  if (weight_places(plan) != WeightPlaces::kMemoryAndCache) return {};
+  if (!uses_cache(plan)) return {};
   const CacheOptions options{config.experts, plan.ram.experts, limits.experts_read_ahead,
                              workers.nodes()};
   return open_expert_cache(dir, layer_experts(weights), options, Topology::of_this_machine());
@@ -76,6 +74,17 @@ Tokenizer read_tokenizer(const TensorDir& dir, const ModelConfig& config,
   return tokenizer;
 }
 
+// The GPU that may be used. Throws Error where VRAM was asked for and there is none.
+FoundDevice find_gpu(const EngineOptions& options) {
+  if (!options.use_gpu || options.gpu_budget == 0) return {nullptr, "none is to be used"};
+  if (options.plan && !options.plan->placement.uses_gpu()) return {nullptr, "the plan uses none"};
+  FoundDevice found = options.open_gpu();
+  if (found.device == nullptr && options.gpu_budget) {
+    throw Error("there is no GPU: " + found.why_not, "--gpu-budget", "Leave it out");
+  }
+  return found;
+}
+
 }  // namespace
 
 int64_t choose_context(int64_t wanted, const ModelConfig& config) {
@@ -96,18 +105,25 @@ struct Engine::Loaded {
         chat(find_chat_tokens(tokenizer)),
         chat_profile(find_chat_profile(dir)),
         kernels(kernels_for(options)),
-        plan(plan_for(options, dir, config, source)),
+        gpu(find_gpu(options)),
+        plan(plan_for(options, {dir, config, source}, gpu.device.get())),
         workers(make_team(plan.threads, Topology::of_this_machine())),
         limits(follow(plan, options.limits)),
         weight_memory(load_weights(plan, dir, workers, options.on_load)),
         weights(bind_weights(dir, config, source)),
         cache(open_cache(plan, dir, config, weights, workers, limits)),
-        runner(make_host_runner(
-            {config, weights, kernels, workers, options.kv, plan.work.context, limits},
-            std::move(cache.cache))) {
+        runner(make_runner(
+            {config, weights, kernels, workers, options.kv, plan.work.context, limits})) {
     if (ExpertCache* experts = runner->cache()) {
       workers.set_between_pieces([experts] { experts->poll(); });
     }
+  }
+
+  std::unique_ptr<Runner> make_runner(const RunnerParts& parts) {
+    if (!plan.placement.uses_gpu()) return make_host_runner(parts, std::move(cache.cache));
+    std::vector<int32_t> held;
+    for (const LayerPlan& layer : plan.layers) held.push_back(layer.vram_experts);
+    return make_device_runner(parts, *gpu.device, held, std::move(cache.cache));
   }
 
   const std::string source;
@@ -117,6 +133,7 @@ struct Engine::Loaded {
   const ChatSupport chat;
   const ChatProfile chat_profile;
   const Kernels& kernels;
+  const FoundDevice gpu;
   const Plan plan;
   Workers workers;
   const Limits limits;
@@ -162,7 +179,15 @@ const std::vector<std::string>& Engine::notes() const { return loaded_->cache.no
 
 const TensorDir& Engine::tensors() const { return loaded_->dir; }
 const Plan& Engine::plan() const { return loaded_->plan; }
-bool Engine::holds_weights() const { return loaded_->weight_memory.bytes() > 0; }
+const Device* Engine::gpu() const {
+  return loaded_->plan.placement.uses_gpu() ? loaded_->gpu.device.get() : nullptr;
+}
+const std::string& Engine::why_no_gpu() const {
+  static const std::string kTooSmall =
+      "the plan uses none: what every token reads doesn't fit its memory";
+  return loaded_->gpu.device != nullptr ? kTooSmall : loaded_->gpu.why_not;
+}
+bool Engine::reads_files() const { return !loaded_->plan.fits(); }
 int64_t Engine::weight_bytes() const { return tensor_bytes(loaded_->dir); }
 
 std::unique_ptr<Session> Engine::new_session() {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "device/device.h"
 #include "model/config.h"
 #include "model/forward.h"
 #include "model/stages.h"
@@ -33,8 +34,11 @@ struct EngineOptions {
   int32_t sessions = 1;               // at once
   int32_t chunk_tokens = 0;           // of a prompt taken at once; 0: the plan's choice
   std::optional<int64_t> ram_budget;  // bytes for weights and caches; what is free where absent
-  std::optional<Plan> plan;           // to be followed; made from this machine where absent
-  Limits limits;                      // its chunk_tokens is the plan's
+  std::optional<int64_t> gpu_budget;  // the same of VRAM; 0: no GPU is used
+  bool use_gpu = true;                // where there is one
+  std::function<FoundDevice()> open_gpu = [] { return open_device(0); };
+  std::optional<Plan> plan;  // to be followed; made from this machine where absent
+  Limits limits;             // its chunk_tokens is the plan's
   // Called while weights are read into memory, with bytes done and in all.
   std::function<void(int64_t, int64_t)> on_load;
 };
@@ -68,16 +72,18 @@ class Engine {
   const Workers& workers() const;
   const TensorDir& tensors() const;
   int64_t weight_bytes() const;  // of all tensors in the file
-  // Whether weights lie in memory of the engine's own, but perhaps for routed experts; else they
-  // are read from their file on use.
-  bool holds_weights() const;
+  // Whether weights are read from their file on use, as they don't fit any memory.
+  bool reads_files() const;
   // Through which routed experts come that don't all fit; null where they do, or where nothing
   // does.
   const ExpertCache* cache() const;
   int64_t memory_bytes() const;  // taken for weights, slots and scratch; sessions come on top
   double guess_precision(int32_t layer) const;    // as of Forward
   const std::vector<std::string>& notes() const;  // on what the system refused
-  const Plan& plan() const;                       // what the engine follows
+  // The GPU that layers are computed on; null where none is, and then why in words.
+  const Device* gpu() const;
+  const std::string& why_no_gpu() const;
+  const Plan& plan() const;  // what the engine follows
 
   std::unique_ptr<Session> new_session();
 

@@ -5,7 +5,9 @@
 
 #include "base/error.h"
 #include "cpu_kernels/registry.h"
+#include "model/device/needs.h"
 #include "model/shape.h"
+#include "model/weights.h"
 #include "offload/machine/assumed_rates.h"
 #include "offload/machine/describe.h"
 #include "offload/machine/memory.h"
@@ -29,7 +31,8 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
   request.isa = kernels_for(options).name;
   request.threads = choose_threads(options.threads);
   request.kv = kv_name(options.kv);
-  request.use_gpu = false;
+  request.all_layers_alike = true;
+  request.gpu_budget = options.gpu_budget;
   request.chunk_tokens = options.chunk_tokens;
   request.ram_budget = options.ram_budget.value_or(free_ram_budget());
   return request;
@@ -37,21 +40,49 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
 
 // Whether the bytes it names are those that following it takes here.
 void check_bytes(const Plan& plan, const ModelShape& shape, Problems& problems) {
-  const ChunkBytes chunk =
-      chunk_bytes(shape, plan.work.context, plan.placement.chunk_tokens, plan.threads);
+  const ChunkBytes chunk = chunk_bytes(shape, plan.work, plan.placement.chunk_tokens, plan.threads);
   Placement placement = plan.placement;
-  MemoryMap map = map_fixed(shape, chunk, placement, plan.work.parallel, 0, plan.ram.budget);
+  MemoryMap map =
+      map_fixed(shape, chunk, placement, plan.work.parallel, plan.vram.budget, plan.ram.budget);
   place_experts(shape, map, placement);
   add_experts(shape, spread_experts(shape, placement), map);
-  if (map.ram.kv == plan.kv_bytes && map.ram.scratch == plan.scratch_bytes &&
-      map.ram.used == plan.ram.used && map.ram.experts == plan.ram.experts &&
-      map.nvme.experts == plan.nvme.experts && placement.ram_experts == plan.placement.ram_experts)
+  if (map.ram.kv + map.vram.kv == plan.kv_bytes &&
+      map.ram.scratch + map.vram.scratch == plan.scratch_bytes && map.ram.used == plan.ram.used &&
+      map.vram.used == plan.vram.used && map.ram.experts == plan.ram.experts &&
+      map.vram.experts == plan.vram.experts && map.nvme.experts == plan.nvme.experts &&
+      placement.ram_experts == plan.placement.ram_experts)
     return;
   problems.add("its bytes aren't those that this model and command take");
 }
 
+// The GPU as a machine of assumed rates has it.
+Gpu gpu_of(const Device& device) {
+  Gpu gpu;
+  gpu.name = device.name();
+  gpu.memory_bytes = gpu_memory_bytes(device);
+  return gpu;
+}
+
+// Of a plan that places layers on a GPU.
+void check_gpu(const Plan& plan, const EngineOptions& options, const ModelShape& shape,
+               const Device* device, Problems& problems) {
+  if (device == nullptr) {
+    problems.add("it places layers on a GPU, and none is used here");
+    return;
+  }
+  if (plan.placement.gpu_layers != std::ssize(shape.layers) || plan.placement.entries_in_ram) {
+    problems.add("it splits the layers between GPU and CPU, which isn't computed yet");
+  }
+  const int64_t available = options.gpu_budget.value_or(gpu_memory_bytes(*device));
+  if (plan.vram.used > available) {
+    problems.add(
+        fmt::format("it takes {} bytes of VRAM, {} are available", plan.vram.used, available));
+  }
+}
+
 // A plan says how much it takes; what it was made for must be what is here.
-void check_replay(const Plan& plan, const EngineOptions& options, const ModelShape& shape) {
+void check_replay(const Plan& plan, const EngineOptions& options, const ModelShape& shape,
+                  const Device* device) {
   Problems problems("--plan");
   auto same = [&](const char* what, const auto& planned, const auto& here) {
     if (planned != here)
@@ -77,13 +108,14 @@ void check_replay(const Plan& plan, const EngineOptions& options, const ModelSha
                              shape.context));
   }
   if (plan.placement.gpu_layers > 0 || plan.vram.used > 0) {
-    problems.add("it places layers on a GPU, which this build doesn't compute on");
+    check_gpu(plan, options, shape, device, problems);
   }
   if (options.sessions > plan.work.parallel) {
     problems.add(
         fmt::format("it is for {} sessions, {} are wanted", plan.work.parallel, options.sessions));
   }
-  if (plan.ram.used > plan.ram.budget || plan.placement.ram_experts < 1) {
+  if (plan.ram.used > plan.ram.budget || plan.vram.used > plan.vram.budget ||
+      plan.placement.ram_experts + plan.placement.vram_experts < 1) {
     problems.add("it doesn't fit the budget it was made for");
   }
   const int64_t available = options.ram_budget.value_or(available_memory_bytes());
@@ -109,16 +141,27 @@ int64_t free_ram_budget() {
   return available - memory_reserve_bytes(available);
 }
 
-Plan plan_for(const EngineOptions& options, const TensorDir& dir, const ModelConfig& config,
-              const std::string& source) {
-  ModelShape shape = shape_of(dir, config, kernels_for(options), options.kv, options.limits);
-  if (shape.name.empty()) shape.name = source;
+int64_t gpu_memory_bytes(const Device& device) {
+  return device.memory().free_bytes + kGpuContextBytes;
+}
+
+Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Device* device) {
+  const Kernels& kernels = kernels_for(options);
+  ModelShape shape = shape_of(model.dir, model.config, kernels, options.kv, options.limits);
+  if (shape.name.empty()) shape.name = model.source;
+  if (device != nullptr) {
+    const ModelWeights weights = bind_weights(model.dir, model.config, model.source);
+    shape.gpu = gpu_needs(
+        shape, {model.config, weights, device->kernels(), kernels, options.kv, options.limits});
+  }
   if (options.plan) {
-    check_replay(*options.plan, options, shape);
+    check_replay(*options.plan, options, shape, device);
     return *options.plan;
   }
-  const PlanRequest request = request_of(options, config);
+  PlanRequest request = request_of(options, model.config);
+  request.use_gpu = device != nullptr;
   Machine machine = describe_machine();
+  if (device != nullptr) machine.gpus = {gpu_of(*device)};
   assume_rates(machine, request.isa);
   Plan plan = make_plan(machine, shape, request);
   if (!plan.fits() && options.ram_budget) {
@@ -127,9 +170,15 @@ Plan plan_for(const EngineOptions& options, const TensorDir& dir, const ModelCon
   return plan;
 }
 
-WeightPlaces weight_places(const Plan& plan) {
-  if (!plan.fits()) return WeightPlaces::kFiles;
-  return plan.nvme.experts == 0 ? WeightPlaces::kMemory : WeightPlaces::kMemoryAndCache;
+bool uses_cache(const Plan& plan) { return plan.fits() && plan.nvme.experts > 0; }
+
+std::optional<HeldWeights> held_weights(const Plan& plan) {
+  if (!plan.fits()) return std::nullopt;
+  const bool holds_experts = plan.nvme.experts == 0 && plan.ram.experts > 0;
+  if (plan.placement.uses_gpu()) {
+    return holds_experts ? HeldWeights::kEmbeddingAndExperts : HeldWeights::kEmbedding;
+  }
+  return holds_experts ? HeldWeights::kAll : HeldWeights::kAllButExperts;
 }
 
 }  // namespace hearth

@@ -1,12 +1,15 @@
 // The plan an engine follows: made from what this machine has, or replayed.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "cpu_kernels/kernels.h"
+#include "device/device.h"
 #include "engine/engine.h"
 #include "format/tensor_dir.h"
 #include "offload/plan/plan.h"
+#include "offload/store/weight_memory.h"
 
 namespace hearth {
 
@@ -16,14 +19,24 @@ const Kernels& kernels_for(const EngineOptions& options);
 // Memory that weights and caches may take where nobody says: what is free, less a reserve.
 int64_t free_ram_budget();
 
-// Throws Error where a budget that was asked for is too small, or where the plan in the options is
-// of another model or asks for what this machine or program hasn't got.
-Plan plan_for(const EngineOptions& options, const TensorDir& dir, const ModelConfig& config,
-              const std::string& source);
+// Memory of a GPU that a program can take, with what it took to open it.
+int64_t gpu_memory_bytes(const Device& device);
 
-// Where the plan has the weights: all in memory; all but the routed experts, which come through a
-// cache; none, where even that doesn't fit and files are read on use.
-enum class WeightPlaces { kMemory, kMemoryAndCache, kFiles };
-WeightPlaces weight_places(const Plan& plan);
+struct PlannedModel {
+  const TensorDir& dir;
+  const ModelConfig& config;
+  const std::string& source;
+};
+
+// `device` null: without a GPU. Throws Error where a budget that was asked for is too small, or
+// where the plan in the options is of another model or asks for what this machine or program hasn't
+// got.
+Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Device* device);
+
+// Whether the plan has routed experts come from files through a cache.
+bool uses_cache(const Plan& plan);
+// Which weights the plan has in memory of the host; nothing where it doesn't fit, and files are
+// read on use.
+std::optional<HeldWeights> held_weights(const Plan& plan);
 
 }  // namespace hearth

@@ -27,7 +27,7 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 PeakProbe::PeakProbe(const Engine& engine) : engine_(engine) {
-  if (engine.holds_weights()) list_weights();
+  if (!engine.reads_files()) list_weights();
   draw_experts();
   uint64_t bytes = 0;
   for (const auto& piece : pieces_) bytes += piece.size();

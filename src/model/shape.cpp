@@ -61,7 +61,7 @@ void add_tensors(const TensorDir& dir, ModelShape& shape) {
     const int32_t layer = layer_of(name);
     if (layer >= 0 && layer < static_cast<int32_t>(shape.layers.size())) {
       add_to_layer(tensor, shape.layers[layer]);
-    } else if (name.starts_with("token_embd")) {
+    } else if (is_embedding(tensor)) {
       shape.embedding_bytes += static_cast<int64_t>(tensor.bytes);
     } else {
       shape.head_bytes += static_cast<int64_t>(tensor.bytes);
@@ -154,6 +154,7 @@ ModelShape shape_of(const TensorDir& dir, const ModelConfig& config, const Kerne
   add_tensors(dir, shape);
   shape.padding_bytes = padding_bytes(dir, HeldWeights::kAll);
   shape.dense_padding_bytes = padding_bytes(dir, HeldWeights::kAllButExperts);
+  shape.beside_gpu_padding_bytes = padding_bytes(dir, HeldWeights::kEmbeddingAndExperts);
   shape.slot_bytes = slot_bytes_of(dir);
   shape.kv_bytes = [=](int64_t context, int32_t chunk) {
     return kv_bytes_of(config, kv, context, with_chunk(limits, chunk));

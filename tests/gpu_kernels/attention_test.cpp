@@ -5,6 +5,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "format/dequantize.h"
 #include "gpu_kernels/caches.h"
 
 using namespace hearth;
@@ -245,7 +246,10 @@ TEST_CASE("attention: a result does not depend on the batch or the order of thre
 
 TEST_CASE("attention: outputs lose their rotation and are rounded on the way out") {
   for (const int32_t dim : {64, 20, 512}) {
-    const Case c({3, dim, 9, 4, 0, Entries::kAll}, KvType::kBF16, few_rows(), 7);
+    // More rows than 8: in prefill the wider heads go to tensor cores.
+    std::vector<GpuRow> rows = few_rows();
+    for (int32_t i = 17; i < 21; ++i) rows.push_back({i, 5, 1});
+    const Case c({3, dim, 9, 4, 0, Entries::kAll}, KvType::kBF16, rows, 7);
     const int64_t n = std::ssize(c.rows), pairs = 6;
     Floats cosines, sines;
     for (int i = 0; i < n * pairs; ++i) {
@@ -270,7 +274,9 @@ TEST_CASE("attention: outputs lose their rotation and are rounded on the way out
       const bool rounds = !prefill && dim % 32 == 0;
       if (rounds) p.out_q = take(values);
       gpu.kernels().attention(p, gpu.stream());
-      CHECK(max_difference(gpu.download(expected, values), gpu.download(p.out, values)) < 3e-6);
+      const double difference =
+          max_difference(gpu.download(expected, values), gpu.download(p.out, values));
+      CHECK(difference < (prefill ? 5e-2 : 3e-6));
       if (!rounds) continue;
       const GpuRoundedRows rounded = take(values);
       gpu.kernels().quantize({p.out, n, c.width(), rounded}, gpu.stream());
@@ -334,6 +340,28 @@ TEST_CASE("norm_heads norms and rotates heads, and stores rows of one") {
         }
       }
     }
+  }
+}
+
+TEST_CASE("attention: long prompts on tensor cores, heads and lists that do not fill tiles") {
+  struct Kind {
+    Shape shape;
+    int64_t position;
+  };
+  const Kind kinds[] = {{{64, 512, 128, 4, 60, Entries::kSelected}, 700},
+                        {{33, 64, 31, 2, 0, Entries::kAll}, 50},
+                        {{3, 192, 32, 0, 0, Entries::kNone}, 27},
+                        {{17, 128, 9, 1, 22, Entries::kSelected}, 40}};
+  for (const Kind& kind : kinds) {
+    CAPTURE(kind.shape.dim);
+    std::vector<GpuRow> rows;
+    for (int32_t i = 0; i < 9; ++i) rows.push_back({kind.position * (i % 5) / 4, 0, i % 3});
+    Case c(kind.shape, KvType::kBF16, rows, kind.shape.heads);
+    for (float& value : c.q) value = bfloat16_to_float(float_to_bfloat16(value));
+    const Floats out = c.run(true, 0);
+    // What rounding the weights of rows takes; of values that are at most 5.
+    CHECK(max_difference(c.expected(), out) < 6e-3);
+    CHECK(c.run(true, 3) == out);
   }
 }
 

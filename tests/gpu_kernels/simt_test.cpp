@@ -88,6 +88,16 @@ __global__ void multiply_matrices_kernel(const uint16_t* values, float* sums) {
   }
 }
 
+// Four matrices of 8 rows of 8 values, one after the other.
+__global__ void load_transposed_kernel(const uint16_t* values, uint32_t* out) {
+  uint16_t* shared = dynamic_shared<uint16_t>();
+  for (int i = 0; i < 8; ++i) shared[8 * threadIdx.x + i] = values[8 * threadIdx.x + i];
+  __syncwarp();
+  uint32_t own[4];
+  load_matrices_transposed(own, shared + 8 * threadIdx.x);
+  for (int m = 0; m < 4; ++m) out[32 * m + threadIdx.x] = own[m];
+}
+
 __global__ void load_unaligned_matrices_kernel() {
   uint32_t out[4];
   load_matrices(out, dynamic_shared<char>() + 8);
@@ -229,6 +239,19 @@ TEST_CASE("tensor cores multiply as plain loops do") {
     CHECK(wrong == 0);
   }
   set_thread_order(0);
+}
+
+TEST_CASE("transposed matrices: lane 4 i + j has rows 2 j and 2 j + 1 of column i") {
+  std::vector<uint16_t> values(4 * 8 * 8);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<uint16_t>(i);
+  std::vector<uint32_t> out(4 * 32);
+  launch(load_transposed_kernel, {1, 32, 4 * 8 * 16}, nullptr, values.data(), out.data());
+  int wrong = 0;
+  for (uint32_t i = 0; i < 4 * 32; ++i) {
+    const uint32_t first = i / 32 * 64 + i % 4 * 2 * 8 + i % 32 / 4;
+    wrong += out[i] != (first | (first + 8) << 16) ? 1 : 0;
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("kernels that would hang or read nonsense are caught") {

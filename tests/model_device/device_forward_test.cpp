@@ -443,12 +443,12 @@ TEST_CASE("device: bytes are known before they are taken") {
     const auto layers = layer_experts(model->weights);
     for (const int32_t held : {0, 3, config.experts}) {
       const std::vector<int32_t> each(config.layers, held);
-      const VramTier tier(*device, layers, config.experts, each);
+      VramTier tier(*device, layers, config.experts, each);
       CHECK(taken() == vram_tier_bytes(layers, config.experts, each));
       CHECK(tier.bytes() == vram_tier_bytes(layers, config.experts, each));
       free_bytes += tier.bytes();
     }
-    const VramTier tier(*device, layers, config.experts, all_experts(config));
+    VramTier tier(*device, layers, config.experts, all_experts(config));
     free_bytes -= tier.bytes();
     for (const KvType type : {KvType::kF32, KvType::kBF16}) {
       const DeviceCache cache(*device, config, type, 300, limits);
@@ -459,7 +459,7 @@ TEST_CASE("device: bytes are known before they are taken") {
     const DeviceForward forward({*device, config, weights, model->weights.embedding, tier, nullptr},
                                 300, limits);
     const int64_t planned =
-        device_forward_bytes(config, device->kernels(), model->weights, 300, limits);
+        device_forward_bytes(config, device->kernels(), traits_of(model->weights), 300, limits);
     CHECK(taken() == planned);
     CHECK(forward.bytes() == planned);
   }
@@ -482,7 +482,7 @@ TEST_CASE("device: what does not fit or has no kernels is named") {
   CHECK(contains(error_of([&] { DeviceCache(*device, config, KvType::kF32, 1 << 20, limits); }),
                  "a session's cache: fake GPU: "));
   {
-    const VramTier tier(*device, layers, config.experts, all_experts(config));
+    VramTier tier(*device, layers, config.experts, all_experts(config));
     const DeviceModel model{*device, config, weights, nano().weights.embedding, tier, nullptr};
     CHECK(contains(error_of([&] { DeviceForward(model, 1 << 24, limits); }),
                    "activations: fake GPU: "));

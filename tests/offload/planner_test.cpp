@@ -124,7 +124,7 @@ TEST_CASE("no placement of a small machine answers sooner than the plan's") {
     const auto layers = static_cast<int32_t>(model.layers.size());
     for (int32_t chunk = 64; chunk < 2 * request.work.context; chunk *= 2) {
       const auto size = static_cast<int32_t>(std::min<int64_t>(chunk, request.work.context));
-      const ChunkBytes bytes = chunk_bytes(model, request.work.context, size, cpu.threads());
+      const ChunkBytes bytes = chunk_bytes(model, request.work, size, cpu.threads());
       for (int32_t on_gpu = 0; on_gpu <= layers; ++on_gpu) {
         for (const bool entries_in_ram : {false, true}) {
           Placement at;

@@ -8,8 +8,8 @@
 namespace hearth {
 namespace {
 
-// Attention without parts of lists pays where its blocks, of so many heads of a row, fill a GPU.
-constexpr int64_t kFilling = 2 * 132, kBlockHeads = 16;
+// So few rows of a prompt would not fill a GPU with a block for each: their lists go in parts too.
+constexpr int64_t kRowsInParts = 8;
 
 LayerKind kind_of(const DeviceStep& step, int32_t layer) { return step.config.kinds[layer]; }
 
@@ -136,8 +136,7 @@ void attend(const DeviceStep& step, int32_t layer, const DeviceAttention& weight
   const bool is_selected = kind_of(step, layer) == LayerKind::kCsa;
   const DeviceAngles& angles = angles_of(step, layer);
   DeviceRows& out = step.act.attention_out.fresh();
-  const bool is_prefill =
-      step.batch.prefill && step.batch.n * config.heads >= kFilling * kBlockHeads;
+  const bool is_prefill = step.batch.prefill && step.batch.n > kRowsInParts;
   out.is_rounded = !is_prefill && out.rounded.codes != nullptr && config.head_dim % 32 == 0;
   step.kernels.attention({.q = step.act.q,
                           .rows = step.batch.rows,

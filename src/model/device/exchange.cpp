@@ -12,7 +12,6 @@ Exchange::Exchange(Device& device, const ModelConfig& config, int64_t chunk)
 void Exchange::bring(const DeviceScratch& act, int64_t n, const Stream& stream) {
   device_.copy_to_host(brought_.data(), act.x.values,
                        static_cast<size_t>(rows_.floats(n)) * sizeof(float), stream);
-  device_.record(arrived_, stream);
 }
 
 BroughtRows Exchange::wait(int64_t n) {
@@ -24,6 +23,11 @@ BroughtRows Exchange::wait(int64_t n) {
 void Exchange::send(float* elsewhere, int64_t n, const Stream& stream) {
   device_.copy_to_device(elsewhere, sums_.data(),
                          static_cast<size_t>(n * rows_.dim) * sizeof(float), stream);
+}
+
+int64_t exchange_bytes(const ModelConfig& config, int64_t chunk) {
+  const RoutedRows rows{config.dim, config.experts_used};
+  return (rows.floats(chunk) + chunk * config.dim) * int64_t{sizeof(float)};
 }
 
 }  // namespace hearth

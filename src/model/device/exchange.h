@@ -22,8 +22,9 @@ class Exchange {
   // For at most `chunk` rows.
   Exchange(Device& device, const ModelConfig& config, int64_t chunk);
 
-  // Enqueues the copy of the routed rows in `act`.
+  // Enqueues the copy of the routed rows in `act`; then mark, outside of captured work.
   void bring(const DeviceScratch& act, int64_t n, const Stream& stream);
+  void mark(const Stream& stream) { device_.record(arrived_, stream); }
   // Waits for it.
   BroughtRows wait(int64_t n);
   // Where the host puts the sums [n, dim], after wait.
@@ -38,5 +39,8 @@ class Exchange {
   PinnedBuffer sums_;
   Event arrived_;
 };
+
+// Pinned bytes that an Exchange allocates.
+int64_t exchange_bytes(const ModelConfig& config, int64_t chunk);
 
 }  // namespace hearth

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "model/device/exchange.h"
+#include "model/device/replay.h"
 #include "model/device/slab.h"
 #include "model/device/step.h"
 
@@ -34,7 +35,8 @@ class DeviceForward::Pass {
         limits_(limits),
         stream_(device_.create_stream()),
         layer_done_{device_.create_event(), device_.create_event()},
-        inputs_(device_, config_, model.embedding, limits) {
+        inputs_(device_, config_, model.embedding, limits),
+        replay_(device_, stream_) {
     const DeviceSizes sizes{context, limits_, weights_.rounds_streams};
     memory_ =
         allocate_for(device_, "activations", scratch_bytes(config_, device_.kernels(), sizes));
@@ -53,12 +55,14 @@ class DeviceForward::Pass {
                              ForwardObserver* observer,
                              const std::function<bool(int32_t)>& on_layer) {
     check_segments(segments);
+    routed_.begin_step(stream_);
     const DeviceBatch& batch = inputs_.upload(segments, wanted, stream_);
     const RoutedRows routed{config_.dim, config_.experts_used};
     act_.picks = routed.picks(act_.x.values, batch.n);
     act_.pick_weights = routed.weights(act_.x.values, batch.n);
     const DeviceStep step{config_, weights_, device_.kernels(), stream_.handle(), act_, batch};
-    embed(step);
+    replay_.begin(kind_of(batch), observer == nullptr && batch.run_max == 1);
+    replay_.piece([&] { embed(step); });
     if (observer != nullptr) show(step, -1, *observer);
     for (int32_t layer = 0; layer < config_.layers; ++layer) {
       run_layer(step, layer);
@@ -70,13 +74,19 @@ class DeviceForward::Pass {
     for (const DeviceSegment& segment : segments) {
       segment.cache->position += std::ssize(segment.tokens);
     }
-    if (wanted == LogitRows::kNone) return {};
-    head(step);
-    return logits(batch.wanted);
+    routed_.end_step();
+    if (wanted != LogitRows::kNone) replay_.piece([&] { head(step); });
+    replay_.end();
+    return wanted == LogitRows::kNone ? std::span<const float>() : logits(batch.wanted);
   }
 
   int32_t chunk_tokens() const { return limits_.chunk_tokens; }
   int64_t bytes() const { return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()); }
+  int64_t pinned_bytes() const {
+    return inputs_.bytes() + static_cast<int64_t>(logits_.bytes()) +
+           (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0);
+  }
+  StageClock& clock() { return elsewhere_ != nullptr ? elsewhere_->clock() : clock_; }
 
  private:
   void check_segments(std::span<const DeviceSegment> segments) const {
@@ -90,7 +100,39 @@ class DeviceForward::Pass {
     HEARTH_CHECK(n > 0 && n <= limits_.chunk_tokens);
   }
 
+  StepKind kind_of(const DeviceBatch& batch) const {
+    StepKind kind{batch.n, batch.sequences, batch.wanted, batch.index_entries, batch.kv_type, {}};
+    for (int32_t i = 0; i < config_.layers; ++i) kind.has_gap.push_back(!routed_.holds_all(i));
+    return kind;
+  }
+
   void run_layer(const DeviceStep& step, int32_t layer) {
+    const DeviceMoe& weights = weights_.layers[layer].moe;
+    const DeviceExperts routed{routed_.gate(layer), routed_.up(layer), routed_.down(layer)};
+    if (routed_.holds_all(layer)) {
+      replay_.piece([&] {
+        run_to_router(step, layer);
+        experts(step, layer, weights, routed);
+        sum_experts(step, routed, nullptr);
+        leave_hyper_connection(step);
+      });
+      return;
+    }
+    replay_.piece([&] {
+      run_to_router(step, layer);
+      exchange_->bring(act_, step.batch.n, stream_);
+    });
+    exchange_->mark(stream_);
+    replay_.piece([&] { experts(step, layer, weights, routed); });
+    compute_elsewhere(layer, step.batch);
+    replay_.piece([&] {
+      exchange_->send(act_.elsewhere, step.batch.n, stream_);
+      sum_experts(step, routed, act_.elsewhere);
+      leave_hyper_connection(step);
+    });
+  }
+
+  void run_to_router(const DeviceStep& step, int32_t layer) {
     const DeviceLayer& weights = weights_.layers[layer];
     enter_hyper_connection(step, weights.attention_hyper, weights.attention.norm);
     attention(step, layer);
@@ -98,29 +140,18 @@ class DeviceForward::Pass {
 
     enter_hyper_connection(step, weights.moe_hyper, weights.moe.norm);
     route(step, weights.moe);
-    const DeviceExperts& routed = routed_.experts(layer);
-    if (routed_.holds_all(layer)) {
-      experts(step, layer, weights.moe, routed);
-      sum_experts(step, routed, nullptr);
-    } else {
-      exchange_->bring(act_, step.batch.n, stream_);
-      experts(step, layer, weights.moe, routed);
-      compute_elsewhere(layer, step.batch);
-      sum_experts(step, routed, act_.elsewhere);
-    }
-    leave_hyper_connection(step);
   }
 
   // While the device computes the experts that it holds.
   void compute_elsewhere(int32_t layer, const DeviceBatch& batch) {
     const BroughtRows rows = exchange_->wait(batch.n);
     const int64_t picks = batch.n * config_.experts_used;
+    routed_.use(layer, static_cast<int32_t>(batch.n), config_.experts_used, rows.picks);
     for (int64_t i = 0; i < picks; ++i) {
       masked_picks_[i] = routed_.holds(layer, rows.picks[i]) ? -1 : rows.picks[i];
     }
     elsewhere_->run(layer, {batch.n, rows.x, masked_picks_.data(), rows.weights, batch.prefill,
                             exchange_->sums()});
-    exchange_->send(act_.elsewhere, batch.n, stream_);
   }
 
   // Layer number `layer` is enqueued or, behind the last, none: waits for the one before it.
@@ -165,16 +196,18 @@ class DeviceForward::Pass {
   Device& device_;
   const ModelConfig& config_;
   const DeviceWeights& weights_;
-  const VramTier& routed_;
+  VramTier& routed_;
   HostExperts* const elsewhere_;
   const int64_t context_;
   const Limits limits_;
   Stream stream_;
   std::array<Event, 2> layer_done_;  // of the layers of even and of odd number
   StepInputs inputs_;
+  Replay replay_;
   DeviceBuffer memory_;
   DeviceScratch act_{};
   PinnedBuffer logits_;
+  StageClock clock_;
   std::optional<Exchange> exchange_;   // where experts are computed elsewhere
   std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those on the device
 };
@@ -185,6 +218,8 @@ DeviceForward::~DeviceForward() = default;
 
 int32_t DeviceForward::chunk_tokens() const { return pass_->chunk_tokens(); }
 int64_t DeviceForward::bytes() const { return pass_->bytes(); }
+int64_t DeviceForward::pinned_bytes() const { return pass_->pinned_bytes(); }
+StageClock& DeviceForward::clock() { return pass_->clock(); }
 
 std::span<const float> DeviceForward::run(std::span<const DeviceSegment> segments, LogitRows wanted,
                                           ForwardObserver* observer,
@@ -192,10 +227,22 @@ std::span<const float> DeviceForward::run(std::span<const DeviceSegment> segment
   return pass_->run(segments, wanted, observer, on_layer);
 }
 
+DeviceTraits traits_of(const ModelWeights& weights) {
+  return {weights.embedding, rounds_streams(weights)};
+}
+
+int64_t device_forward_pinned_bytes(const ModelConfig& config, const DeviceTraits& traits,
+                                    const Limits& limits) {
+  const DeviceSizes sizes{0, limits, traits.rounds_streams};
+  return step_input_bytes(config, traits.embedding, limits) +
+         sizes.logit_rows() * config.vocab * int64_t{sizeof(float)} +
+         exchange_bytes(config, limits.chunk_tokens);
+}
+
 int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels,
-                             const ModelWeights& weights, int64_t context, const Limits& limits) {
-  return step_input_bytes(config, weights.embedding, limits) +
-         scratch_bytes(config, kernels, {context, limits, rounds_streams(weights)});
+                             const DeviceTraits& traits, int64_t context, const Limits& limits) {
+  return step_input_bytes(config, traits.embedding, limits) +
+         scratch_bytes(config, kernels, {context, limits, traits.rounds_streams});
 }
 
 }  // namespace hearth

@@ -2,7 +2,8 @@
 // memory. The host enqueues a step and waits only for its logits and, in layers whose experts
 // aren't all there, for the picks: it computes the others while the device computes its own.
 //
-// One thread owns a DeviceForward. After construction nothing is allocated.
+// One thread owns a DeviceForward. After construction nothing is allocated but what captured steps
+// take (model/device/replay.h).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,7 @@
 #include "model/device/weights.h"
 #include "model/forward.h"
 #include "model/host_experts.h"
-#include "offload/store/vram/vram_tier.h"
+#include "offload/vram/vram_tier.h"
 
 namespace hearth {
 
@@ -26,8 +27,8 @@ struct DeviceModel {
   Device& device;
   const ModelConfig& config;
   const DeviceWeights& weights;
-  Matrix embedding;  // in the host's memory
-  const VramTier& routed;
+  Matrix embedding;        // in the host's memory
+  VramTier& routed;        // follows the steps
   HostExperts* elsewhere;  // computes what `routed` doesn't hold; null where that is nothing
 };
 
@@ -38,7 +39,9 @@ class DeviceForward {
   ~DeviceForward();
 
   int32_t chunk_tokens() const;
-  int64_t bytes() const;  // taken on the device
+  int64_t bytes() const;         // taken on the device
+  int64_t pinned_bytes() const;  // taken on the host
+  StageClock& clock();
 
   // As Forward::run; the segments' caches hold rows of one type. Where an expert can't be read the
   // run ends early, and the store of `elsewhere` tells. Without logits wanted, the device may still
@@ -53,8 +56,17 @@ class DeviceForward {
   std::unique_ptr<Pass> pass_;
 };
 
-// The bytes that a DeviceForward allocates on the device.
+// What its sizes follow from, beside the config.
+struct DeviceTraits {
+  Matrix embedding;  // its data is not read
+  bool rounds_streams;
+};
+DeviceTraits traits_of(const ModelWeights& weights);
+
+// The bytes that a DeviceForward allocates on the device, and pinned in the host's memory.
 int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels,
-                             const ModelWeights& weights, int64_t context, const Limits& limits);
+                             const DeviceTraits& traits, int64_t context, const Limits& limits);
+int64_t device_forward_pinned_bytes(const ModelConfig& config, const DeviceTraits& traits,
+                                    const Limits& limits);
 
 }  // namespace hearth

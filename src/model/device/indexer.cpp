@@ -15,16 +15,7 @@ struct Group {
   int64_t n;
 };
 
-// Entries that the row of the group that sees most may attend to.
-int64_t most_visible(const DeviceStep& step, Group group) {
-  int64_t most = 0;
-  for (const GpuRow& row : step.batch.host_rows.subspan(group.first, group.n)) {
-    most = std::max(most, (row.position + 1) / kRatio);
-  }
-  return most;
-}
-
-void score_entries(const DeviceStep& step, int32_t layer, Group group, int64_t visible) {
+void score_entries(const DeviceStep& step, int32_t layer, Group group) {
   const ModelConfig& config = step.config;
   const int64_t heads = config.index_heads, dim = config.index_dim;
   step.kernels.index_scores(
@@ -38,7 +29,7 @@ void score_entries(const DeviceStep& step, int32_t layer, Group group, int64_t v
        .dim = config.index_dim,
        .scale = 1.0f / std::sqrt(static_cast<float>(heads) * static_cast<float>(dim)),
        .ratio = kRatio,
-       .entries_max = visible,
+       .entries_max = std::min(step.batch.index_entries, step.act.entries_max),
        .scores = step.act.index_scores,
        .scores_stride = step.act.entries_max},
       step.stream);
@@ -50,8 +41,8 @@ void select_entries(const DeviceStep& step, int32_t layer) {
   const int32_t top_k = step.config.index_top_k;
   for (int64_t first = 0; first < step.batch.n; first += step.act.index_group) {
     const Group group{first, std::min(step.act.index_group, step.batch.n - first)};
-    const int64_t visible = most_visible(step, group);
-    if (visible > top_k) score_entries(step, layer, group, visible);  // else every entry is seen
+    // Else every entry is seen.
+    if (step.batch.index_entries > top_k) score_entries(step, layer, group);
     step.kernels.select_top_k({.scores = step.act.index_scores,
                                .scores_stride = step.act.entries_max,
                                .rows = step.batch.rows + first,

@@ -1,6 +1,7 @@
 #include "model/device/inputs.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/check.h"
@@ -34,8 +35,13 @@ DeviceBatch measure(std::span<const DeviceSegment> segments, LogitRows wanted) {
     HEARTH_CHECK(tokens > 0);
     batch.n += tokens;
     batch.run_max = std::max(batch.run_max, tokens);
+    const int64_t entries =
+        (segment.cache->position + tokens) / static_cast<int64_t>(LayerKind::kCsa);
+    batch.index_entries = std::max(batch.index_entries, entries);
     batch.prefill = batch.prefill && tokens > 1;
   }
+  batch.index_entries =
+      static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(batch.index_entries)));
   if (wanted == LogitRows::kLast) batch.wanted = batch.sequences;
   if (wanted == LogitRows::kAll) batch.wanted = batch.n;
   return batch;

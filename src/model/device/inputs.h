@@ -26,6 +26,8 @@ struct DeviceBatch {
   int64_t run_max = 0;    // tokens of the longest segment
   int64_t wanted = 0;     // rows whose logits are wanted
   bool prefill = false;
+  int64_t index_entries = 0;  // CSA entries that a row of the batch may see, rounded up to a power
+                              // of two so that most steps have the number of the one before
   KvType kv_type = KvType::kBF16;
 
   const GpuRow* rows = nullptr;              // [n]

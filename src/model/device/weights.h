@@ -9,7 +9,6 @@
 #include "device/device.h"
 #include "model/config.h"
 #include "model/weights.h"
-#include "offload/store/vram/vram_tier.h"
 
 namespace hearth {
 
@@ -45,6 +44,13 @@ struct DeviceAttention {
   Matrix output_b;
   DeviceCompressor compressor;  // CSA and HCA layers
   DeviceIndexer indexer;        // CSA layers
+};
+
+// Null `data` for those that lie elsewhere.
+struct DeviceExperts {
+  GpuExpertMatrices gate;
+  GpuExpertMatrices up;
+  GpuExpertMatrices down;
 };
 
 struct DeviceMoe {

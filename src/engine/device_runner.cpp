@@ -1,0 +1,83 @@
+#include <vector>
+
+#include "engine/runner.h"
+#include "model/device/cache.h"
+#include "model/device/forward.h"
+#include "model/device/weights.h"
+
+namespace hearth {
+namespace {
+
+class DeviceSequence : public Sequence {
+ public:
+  DeviceSequence(Device& device, const RunnerParts& parts, int64_t context)
+      : cache(device, parts.config, parts.kv, context, parts.limits) {}
+  int64_t context() const override { return cache.context(); }
+  int64_t bytes() const override { return cache.bytes(); }
+  void clear() override { cache.position = 0; }
+
+  DeviceCache cache;
+};
+
+class DeviceRunner : public Runner {
+ public:
+  DeviceRunner(const RunnerParts& parts, Device& device, std::span<const int32_t> held,
+               std::unique_ptr<ExpertCache> cache)
+      : parts_(parts),
+        device_(device),
+        weights_(upload_weights(device, parts.config, parts.weights)),
+        tier_(device, layer_experts(parts.weights), parts.config.experts, held),
+        elsewhere_(make_elsewhere(std::move(cache))),
+        forward_({device, parts.config, weights_, parts.weights.embedding, tier_, elsewhere_.get()},
+                 parts.context, parts.limits) {}
+
+  std::unique_ptr<Sequence> new_sequence(int64_t context) override {
+    return std::make_unique<DeviceSequence>(device_, parts_, context);
+  }
+  std::span<const float> run(std::span<const SequenceFeed> feeds, LogitRows wanted,
+                             ForwardObserver* observer,
+                             const std::function<bool(int32_t)>& on_layer) override {
+    segments_.clear();
+    for (const SequenceFeed& feed : feeds) {
+      segments_.push_back({&static_cast<DeviceSequence*>(feed.sequence)->cache, feed.tokens});
+    }
+    return forward_.run(segments_, wanted, observer, on_layer);
+  }
+  std::optional<ReadFailure> take_failure() override {
+    return elsewhere_ ? elsewhere_->store().take_failure() : std::nullopt;
+  }
+  ExpertCache* cache() override { return elsewhere_ ? elsewhere_->store().cache() : nullptr; }
+  double guess_precision(int32_t) const override { return 0; }
+  StageClock& clock() override { return forward_.clock(); }
+  int64_t scratch_bytes() const override {
+    return forward_.pinned_bytes() + (elsewhere_ ? elsewhere_->bytes() : 0);
+  }
+
+ private:
+  std::unique_ptr<HostExperts> make_elsewhere(std::unique_ptr<ExpertCache> cache) const {
+    bool holds_all = true;
+    for (int32_t i = 0; i < parts_.config.layers; ++i) holds_all &= tier_.holds_all(i);
+    if (holds_all) return nullptr;
+    return std::make_unique<HostExperts>(parts_.config, layer_experts(parts_.weights),
+                                         parts_.kernels, parts_.workers, parts_.limits,
+                                         std::move(cache));
+  }
+
+  const RunnerParts parts_;
+  Device& device_;
+  const DeviceWeights weights_;
+  VramTier tier_;
+  const std::unique_ptr<HostExperts> elsewhere_;
+  DeviceForward forward_;
+  std::vector<DeviceSegment> segments_;
+};
+
+}  // namespace
+
+std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
+                                           std::span<const int32_t> held,
+                                           std::unique_ptr<ExpertCache> cache) {
+  return std::make_unique<DeviceRunner>(parts, device, held, std::move(cache));
+}
+
+}  // namespace hearth
