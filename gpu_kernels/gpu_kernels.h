@@ -48,6 +48,10 @@ struct GpuMatmulParams {
   bool prefill = false;                 // whether a result may depend on n
 };
 
+// Products that one call of `matmuls` takes: of one type and one width, which read the same `x` and
+// `xq` for the same number of tokens. With few tokens they share a launch.
+constexpr int32_t kGpuMatmulsMax = 16;
+
 // out[i] = x[i] rounded to bfloat16.
 struct GpuToBfloat16Params {
   const float* x;  // [count], aligned to 16 bytes like out
@@ -55,14 +59,16 @@ struct GpuToBfloat16Params {
   uint16_t* out;  // [count]
 };
 
-// y = gain * x / sqrt(mean(x^2) + eps), row by row; y may be x.
+// y = gain * x / sqrt(mean(x^2) + eps), row by row; y may be x. Where `yq` is given, all memory is
+// aligned to 16 bytes.
 struct GpuRmsNormParams {
   const float* x;     // [n, k]
   const float* gain;  // [k], or null for ones
   float eps;
   int64_t n;
   int64_t k;
-  float* y;  // [n, k]
+  float* y;           // [n, k]
+  GpuRoundedRows yq;  // the same rows, rounded, k a multiple of 32; or null codes for none
 };
 
 // Rotates the trailing `rope_dim` values of each head, pairs (2i, 2i + 1), in place.
@@ -107,6 +113,17 @@ struct GpuEmbedParams {
   float* out;  // [n, streams, dim]
 };
 
+// Parts of a hyper-connection's mixes, fn . streams, and of the streams' sum of squares: each of
+// kGpuMixColumns columns. What one row gets does not depend on the others.
+struct GpuProjectStreamsParams {
+  Matrix fn;             // [M, width] of float32, width a multiple of 4, aligned to 16 bytes
+  const float* streams;  // [.., width]
+  const int32_t* rows;   // [n] rows of streams and parts, or null for 0 .. n-1
+  int64_t n;
+  float* parts;  // [.., width / kGpuMixColumns rounded up, M + 1]: the last one is of the squares
+};
+constexpr int64_t kGpuMixColumns = 256;
+
 // A hyper-connection's coefficients from its mixes, and the input of the sub-layer behind it:
 //   m = mixes / rms(streams), streams being the whole row
 //   pre = sigmoid(m[0 .. S-1] scale[0] + base) + hyper_eps
@@ -116,6 +133,7 @@ struct GpuEmbedParams {
 struct GpuEnterHyperParams {
   const float* streams;  // [.., S, dim], dim a multiple of 4
   const float* mixes;    // [.., M] = fn . streams, not normed; M = (2 + S) S, or S for the head
+  const float* parts;    // or what project_streams makes of them, if not null
   const int32_t* rows;   // [n] rows of streams and mixes to read, or null for 0 .. n-1
   const float* scale;    // [3], or [1] for the head
   const float* base;     // [M]
@@ -311,6 +329,23 @@ struct GpuRopeAnglesParams {
   float* sines;    // [n, pairs]
 };
 
+// Each head normed as by rms_norm, then rotated as by rope, in place. Where `caches` are given
+// there is one head, which goes to its window too, as by store_window.
+struct GpuNormHeadsParams {
+  float* x;           // [n, heads, dim], aligned to 8 bytes
+  const float* gain;  // [dim], or null for ones
+  float eps;
+  int64_t n;
+  int32_t heads;
+  int32_t dim;  // even, at most kGpuHeadDimMax
+  int32_t rope_dim;
+  const float* cosines;            // [n, rope_dim / 2]
+  const float* sines;              // [n, rope_dim / 2]
+  const GpuRow* rows;              // [n], where `caches` are given
+  const GpuSequenceCache* caches;  // [sequences], or null
+  KvType kv_type;
+};
+
 // Rows to their places in the rings. No two rows of a batch may share a slot.
 struct GpuStoreWindowParams {
   const float* kv;                 // [n, head_dim], normed and rotated
@@ -344,6 +379,12 @@ struct GpuAttentionParams {
   float* scratch;  // attention_scratch_floats(n, heads, dim), aligned to 16 bytes; for one call at
                    // a time; null with `prefill`
   float* out;      // [n, heads, dim]
+  // The outputs' trailing values are rotated by the negative angles of their row, unless null.
+  const float* cosines;  // [n, rope_dim / 2]
+  const float* sines;    // [n, rope_dim / 2]
+  int32_t rope_dim;
+  GpuRoundedRows out_q;  // the outputs, rounded, dim a multiple of 32; or null codes for none, as
+                         // with `prefill`
 };
 
 constexpr int32_t kGpuHeadDimMax = 512;
@@ -431,6 +472,8 @@ struct GpuKernels {
   bool (*multiplies)(TensorType type);  // whether matmul knows weights of this type
   bool (*reads_bfloat16s)(const GpuMatmulParams& params);  // instead of x and xq
   void (*matmul)(const GpuMatmulParams& params, GpuStream stream);
+  // Each product as matmul has it; at most kGpuMatmulsMax.
+  void (*matmuls)(const GpuMatmulParams* products, int32_t count, GpuStream stream);
   void (*to_bfloat16)(const GpuToBfloat16Params& params, GpuStream stream);
   void (*quantize)(const GpuQuantizeParams& params, GpuStream stream);
   void (*rms_norm)(const GpuRmsNormParams& params, GpuStream stream);
@@ -440,6 +483,7 @@ struct GpuKernels {
 
   // Around the matrices.
   void (*embed)(const GpuEmbedParams& params, GpuStream stream);
+  void (*project_streams)(const GpuProjectStreamsParams& params, GpuStream stream);
   void (*enter_hyper)(const GpuEnterHyperParams& params, GpuStream stream);
   void (*leave_hyper)(const GpuLeaveHyperParams& params, GpuStream stream);
   void (*route)(const GpuRouteParams& params, GpuStream stream);
@@ -456,6 +500,7 @@ struct GpuKernels {
 
   // Attention.
   void (*rope_angles)(const GpuRopeAnglesParams& params, GpuStream stream);
+  void (*norm_heads)(const GpuNormHeadsParams& params, GpuStream stream);
   void (*store_window)(const GpuStoreWindowParams& params, GpuStream stream);
   int64_t (*attention_scratch_floats)(int64_t n, int32_t heads, int32_t dim);
   void (*attention)(const GpuAttentionParams& params, GpuStream stream);

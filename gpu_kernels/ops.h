@@ -8,6 +8,7 @@ namespace hearth::HEARTH_GPU {
 bool multiplies(TensorType type);
 bool reads_bfloat16s(const GpuMatmulParams& params);
 void matmul(const GpuMatmulParams& params, GpuStream stream);
+void matmuls(const GpuMatmulParams* products, int32_t count, GpuStream stream);
 void to_bfloat16(const GpuToBfloat16Params& params, GpuStream stream);
 void quantize(const GpuQuantizeParams& params, GpuStream stream);
 void rms_norm(const GpuRmsNormParams& params, GpuStream stream);
@@ -16,6 +17,7 @@ void swiglu(const GpuSwigluParams& params, GpuStream stream);
 void weighted_sum(const GpuWeightedSumParams& params, GpuStream stream);
 
 void embed(const GpuEmbedParams& params, GpuStream stream);
+void project_streams(const GpuProjectStreamsParams& params, GpuStream stream);
 void enter_hyper(const GpuEnterHyperParams& params, GpuStream stream);
 void leave_hyper(const GpuLeaveHyperParams& params, GpuStream stream);
 void route(const GpuRouteParams& params, GpuStream stream);
@@ -30,6 +32,7 @@ void add(const GpuAddParams& params, GpuStream stream);
 void gather(const GpuGatherParams& params, GpuStream stream);
 
 void rope_angles(const GpuRopeAnglesParams& params, GpuStream stream);
+void norm_heads(const GpuNormHeadsParams& params, GpuStream stream);
 void store_window(const GpuStoreWindowParams& params, GpuStream stream);
 int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim);
 void attention(const GpuAttentionParams& params, GpuStream stream);

@@ -12,6 +12,7 @@ const GpuKernels kKernels = {
     .multiplies = multiplies,
     .reads_bfloat16s = reads_bfloat16s,
     .matmul = matmul,
+    .matmuls = matmuls,
     .to_bfloat16 = to_bfloat16,
     .quantize = quantize,
     .rms_norm = rms_norm,
@@ -20,6 +21,7 @@ const GpuKernels kKernels = {
     .weighted_sum = weighted_sum,
 
     .embed = embed,
+    .project_streams = project_streams,
     .enter_hyper = enter_hyper,
     .leave_hyper = leave_hyper,
     .route = route,
@@ -33,6 +35,7 @@ const GpuKernels kKernels = {
     .gather = gather,
 
     .rope_angles = rope_angles,
+    .norm_heads = norm_heads,
     .store_window = store_window,
     .attention_scratch_floats = attention_scratch_floats,
     .attention = attention,

@@ -4,6 +4,7 @@
 // a tile is read from shared memory twice for four heads. A second kernel joins the parts.
 #include "gpu_kernels/attention/many_heads.h"
 #include "gpu_kernels/attention/row_list.h"
+#include "gpu_kernels/common/rounding.h"
 #include "gpu_kernels/ops.h"
 
 namespace hearth::HEARTH_GPU {
@@ -324,6 +325,38 @@ __global__ void __launch_bounds__(kThreads) attention_kernel(Work work) {
 
 // ---- the parts together ----
 
+constexpr int kColumns = 4;  // of a thread
+static_assert(kColumns * kThreads >= kGpuHeadDimMax);
+
+// Adds `factor` times the first `count` of four values.
+__device__ __forceinline__ void add_columns(const float* from, int count, float factor,
+                                            float (&sums)[kColumns]) {
+  float values[kColumns] = {};
+  if (count >= kColumns && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
+    const float4 four = *reinterpret_cast<const float4*>(from);
+    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
+  } else {
+    for (int i = 0; i < kColumns && i < count; ++i) values[i] = from[i];
+  }
+  HEARTH_UNROLL
+  for (int i = 0; i < kColumns; ++i) sums[i] = fmaf(factor, values[i], sums[i]);
+}
+
+// Rotates the pairs of four columns of an output, if outputs are.
+__device__ __forceinline__ void turn_back(const GpuAttentionParams& p, int64_t row, int column,
+                                          float (&values)[kColumns]) {
+  if (p.cosines == nullptr) return;
+  HEARTH_UNROLL
+  for (int i = 0; i < kColumns; i += 2) {
+    const int pair = (column + i - (p.dim - p.rope_dim)) / 2;
+    if (column + i < p.dim - p.rope_dim || column + i >= p.dim) continue;
+    const int64_t angle = row * (p.rope_dim / 2) + pair;
+    const float cosine = p.cosines[angle], sine = -p.sines[angle], a = values[i], b = values[i + 1];
+    values[i] = a * cosine - b * sine;
+    values[i + 1] = a * sine + b * cosine;
+  }
+}
+
 // A block takes one head of one batch row, a lane of its first warp the numbers of one part.
 __global__ void __launch_bounds__(kThreads) combine_kernel(Work work) {
   __shared__ float factors[kSplitsMax];
@@ -346,14 +379,24 @@ __global__ void __launch_bounds__(kThreads) combine_kernel(Work work) {
     factors[split] = factor / (total + expf(sink - largest));
   }
   __syncthreads();
-  for (int column = threadIdx.x; column < p.dim; column += kThreads) {
-    const float* sums = work.sums + first * p.dim + column;
-    float sum = 0;
-    for (int split = 0; split < splits; ++split) {
-      sum = fmaf(factors[split], sums[static_cast<int64_t>(split) * p.heads * p.dim], sum);
-    }
-    p.out[(row * p.heads + head) * p.dim + column] = sum;
+  const int column = static_cast<int>(threadIdx.x) * kColumns;
+  if (column >= p.dim) return;
+  float values[kColumns] = {};
+  for (int split = 0; split < splits; ++split) {
+    const float* sums = work.sums + (first + int64_t{split} * p.heads) * p.dim + column;
+    add_columns(sums, p.dim - column, factors[split], values);
   }
+  turn_back(p, row, column, values);
+  float* out = p.out + (row * p.heads + head) * p.dim + column;
+  HEARTH_UNROLL
+  for (int i = 0; i < kColumns; ++i) {
+    if (column + i < p.dim) out[i] = values[i];
+  }
+  if (p.out_q.codes == nullptr) return;
+  // The lanes of a block of 32 are all there or all not.
+  const uint32_t lanes = 0xffu << (threadIdx.x % kWarpLanes / kQuadBlockLanes * kQuadBlockLanes);
+  const int64_t quad = ((row * p.heads + head) * p.dim + column) / kColumns;
+  round_quad(make_float4(values[0], values[1], values[2], values[3]), quad, lanes, p.out_q);
 }
 
 template <KvType kType>
@@ -373,17 +416,7 @@ void launch_attention(const Work& work, int64_t rows, GpuStream stream) {
 
 constexpr int64_t kGridRowsMax = 65535;
 
-}  // namespace
-
-int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim) {
-  return (n < kRowsAtOnce ? n : kRowsAtOnce) * kSplitsMax * heads * (int64_t{dim} + 2);
-}
-
-void attention(const GpuAttentionParams& params, GpuStream stream) {
-  HEARTH_CHECK(params.dim <= kGpuHeadDimMax);
-  static_assert(kGpuHeadDimMax == 2 * kWarpLanes * kOctet);
-  static_assert(kGpuHeadDimMax == kManyHeadWarps * kManyHeadColumns);
-  if (params.heads > 0 && attends_in_bfloat16(params)) return attend_in_bfloat16(params, stream);
+void attend_in_blocks(const GpuAttentionParams& params, GpuStream stream) {
   Work work = {params, 0, params.prefill ? 1 : kSplitsMax, nullptr, nullptr};
   const int64_t step = params.prefill ? kGridRowsMax : kRowsAtOnce;
   for (; work.first_row < params.n; work.first_row += step) {
@@ -401,6 +434,30 @@ void attention(const GpuAttentionParams& params, GpuStream stream) {
     launch(combine_kernel,
            {{static_cast<uint32_t>(params.heads), static_cast<uint32_t>(rows)}, kThreads}, stream,
            work);
+  }
+}
+
+}  // namespace
+
+int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim) {
+  return (n < kRowsAtOnce ? n : kRowsAtOnce) * kSplitsMax * heads * (int64_t{dim} + 2);
+}
+
+void attention(const GpuAttentionParams& params, GpuStream stream) {
+  HEARTH_CHECK(params.dim <= kGpuHeadDimMax);
+  HEARTH_CHECK(params.cosines == nullptr || (params.dim - params.rope_dim) % 2 == 0);
+  HEARTH_CHECK(params.out_q.codes == nullptr || (!params.prefill && params.dim % 32 == 0));
+  static_assert(kGpuHeadDimMax == 2 * kWarpLanes * kOctet);
+  static_assert(kGpuHeadDimMax == kManyHeadWarps * kManyHeadColumns);
+  if (params.heads > 0 && attends_in_bfloat16(params)) {
+    attend_in_bfloat16(params, stream);
+  } else {
+    attend_in_blocks(params, stream);
+  }
+  if (params.prefill && params.cosines != nullptr) {
+    rope({params.out, params.n, params.heads, params.dim, params.rope_dim, params.cosines,
+          params.sines, true},
+         stream);
   }
 }
 

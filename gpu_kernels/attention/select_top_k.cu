@@ -117,18 +117,28 @@ __device__ __forceinline__ void write_kept(const float* scores, int64_t n, uint3
     equal_before += shared.equal[w];
   }
   const uint32_t lanes_before = (1u << lane) - 1;
-  for (int64_t e = begin; e < end; e += kWarpLanes) {
-    const uint32_t key = e + lane < end ? key_of(scores[e + lane]) : 0;
-    const uint32_t above_lanes = __ballot_sync(kAllLanes, e + lane < end && key > least ? 1 : 0);
-    const uint32_t equal_lanes = __ballot_sync(kAllLanes, e + lane < end && key == least ? 1 : 0);
-    const uint32_t own_above = above_before + __popc(above_lanes & lanes_before);
-    const uint32_t own_equal = equal_before + __popc(equal_lanes & lanes_before);
-    const bool is_above = (above_lanes >> lane & 1) != 0, is_equal = (equal_lanes >> lane & 1) != 0;
-    if (is_above || (is_equal && own_equal < ties)) {
-      selected[own_above + (own_equal < ties ? own_equal : ties)] = static_cast<int32_t>(e + lane);
+  for (int64_t first = begin; first < end; first += kAtOnce * kWarpLanes) {
+    float fetched[kAtOnce];
+    HEARTH_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t e = first + i * kWarpLanes + lane;
+      fetched[i] = e < end ? scores[e] : 0.0f;
     }
-    above_before += __popc(above_lanes);
-    equal_before += __popc(equal_lanes);
+    HEARTH_UNROLL
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t e = first + i * kWarpLanes + lane;
+      const uint32_t key = key_of(fetched[i]);
+      const bool is_above = e < end && key > least, is_equal = e < end && key == least;
+      const uint32_t above_lanes = __ballot_sync(kAllLanes, is_above ? 1 : 0);
+      const uint32_t equal_lanes = __ballot_sync(kAllLanes, is_equal ? 1 : 0);
+      const uint32_t own_above = above_before + __popc(above_lanes & lanes_before);
+      const uint32_t own_equal = equal_before + __popc(equal_lanes & lanes_before);
+      if (is_above || (is_equal && own_equal < ties)) {
+        selected[own_above + (own_equal < ties ? own_equal : ties)] = static_cast<int32_t>(e);
+      }
+      above_before += __popc(above_lanes);
+      equal_before += __popc(equal_lanes);
+    }
   }
 }
 

@@ -124,6 +124,31 @@ __device__ __forceinline__ float warp_sum(float value) {
   return value;
 }
 
+// The sums over all lanes of kCount values, a power of two: of value i in the i-th 32 / kCount
+// lanes. Each step but the last ones halves how many values a lane carries; what is added to what
+// does not depend on their number.
+template <int kCount, int kDistance = kWarpLanes / 2>
+__device__ __forceinline__ float sum_lanes(const float (&values)[kCount]) {
+  if constexpr (kCount == 1) {
+    float sum = values[0];
+    HEARTH_UNROLL
+    for (int distance = kDistance; distance > 0; distance /= 2) {
+      sum += __shfl_xor_sync(kAllLanes, sum, distance);
+    }
+    return sum;
+  } else {
+    const bool upper = (threadIdx.x & kDistance) != 0;
+    float half[kCount / 2];
+    HEARTH_UNROLL
+    for (int i = 0; i < kCount / 2; ++i) {
+      const float kept = upper ? values[i + kCount / 2] : values[i];
+      const float given = upper ? values[i] : values[i + kCount / 2];
+      half[i] = kept + __shfl_xor_sync(kAllLanes, given, kDistance);
+    }
+    return sum_lanes<kCount / 2, kDistance / 2>(half);
+  }
+}
+
 // The sum over a block of kThreads, in every thread; `sums`, one a warp, is its own shared memory.
 template <uint32_t kThreads>
 __device__ __forceinline__ float block_sum(float value, float* sums) {

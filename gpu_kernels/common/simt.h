@@ -3,6 +3,7 @@
 // ours, the same in both:
 //
 //   launch(kernel, {grid, block, shared_bytes}, stream, arguments...)
+//   blocks_at_once(kernel, threads, shared_bytes)   that the device holds
 //   dynamic_shared<T>()                  the block's shared memory of run-time size, aligned to 16
 //                                        bytes
 //   copy16_async(shared, global), commit_copies(), wait_copies<N>()

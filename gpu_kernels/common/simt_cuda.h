@@ -4,7 +4,10 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <mutex>
+#include <source_location>
 #include <type_traits>
+#include <unordered_map>
 
 #include "base/check.h"
 #include "gpu_kernels/gpu_kernels.h"
@@ -72,26 +75,57 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   size_t shared_bytes = 0;
+  std::source_location place = std::source_location::current();  // of the launch, for its failure
 };
 
-// Shared memory a kernel may ask for without saying so first: 48 KiB, with its arrays of fixed size,
-// which take less than 16 KiB.
+// Shared memory a kernel may ask for without saying so first: 48 KiB, with its arrays of fixed
+// size, which take less than 16 KiB.
 constexpr size_t kPlainSharedBytes = 32 << 10;
+
+// Lets a kernel ask for so much, once for the most it ever asks for.
+inline cudaError_t allow_shared(const void* kernel, size_t bytes) {
+  static std::mutex mutex;
+  static std::unordered_map<const void*, size_t> allowed;
+  if (bytes <= kPlainSharedBytes) return cudaSuccess;
+  const std::lock_guard lock(mutex);
+  size_t& most = allowed[kernel];
+  if (bytes <= most) return cudaSuccess;
+  const cudaError_t result = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (result == cudaSuccess) most = bytes;
+  return result;
+}
+
+inline void expect_success(cudaError_t result, const std::source_location& place) {
+  if (result == cudaSuccess) return;
+  check_failed(cudaGetErrorString(result), place.file_name(), static_cast<int>(place.line()));
+}
 
 template <typename... Params>
 void launch(void (*kernel)(Params...), LaunchShape shape, GpuStream stream,
             std::type_identity_t<Params>... arguments) {
-  cudaError_t result = cudaSuccess;
-  if (shape.shared_bytes > kPlainSharedBytes) {
-    result = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                  static_cast<int>(shape.shared_bytes));
-  }
+  cudaError_t result = allow_shared(reinterpret_cast<const void*>(kernel), shape.shared_bytes);
   if (result == cudaSuccess) {
     kernel<<<shape.grid, shape.block, shape.shared_bytes, static_cast<cudaStream_t>(stream)>>>(
         arguments...);
     result = cudaGetLastError();
   }
-  if (result != cudaSuccess) check_failed(cudaGetErrorString(result), __FILE__, __LINE__);
+  expect_success(result, shape.place);
+}
+
+// Of the device that is current.
+template <typename... Params>
+int64_t blocks_at_once(void (*kernel)(Params...), uint32_t threads, size_t shared_bytes,
+                       const std::source_location& place = std::source_location::current()) {
+  expect_success(allow_shared(reinterpret_cast<const void*>(kernel), shared_bytes), place);
+  int device = 0, processors = 0, blocks = 0;
+  expect_success(cudaGetDevice(&device), place);
+  expect_success(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+                 place);
+  expect_success(cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+                     &blocks, kernel, static_cast<int>(threads), shared_bytes),
+                 place);
+  return int64_t{processors} * blocks;
 }
 
 }  // namespace hearth::HEARTH_GPU

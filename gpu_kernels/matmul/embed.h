@@ -52,17 +52,17 @@ __global__ void __launch_bounds__(kBlockThreads) embed_kernel(EmbedParams params
   const int64_t table_row = p.tokens != nullptr ? p.tokens[token] : token;
   rows.row[0] = p.table.data + table_row * params.row_bytes;
   rows.row_bytes = params.row_bytes;
-  rows.first_chunk = chunk;
+  rows.first_chunk = static_cast<int32_t>(chunk);
   rows.chunk_step = 1;
   rows.chunks = 1;
   rows.stages = dynamic_shared<unsigned char>() + F::kTableBytes + warp * rows.kStageBytes;
-  rows.fetch(0);
+  rows.fetch(rows.begin());
   wait_copies<0>();
   __syncwarp();  // what the other lanes fetched is there
   for (int i = lane; i < F::kChunk / F::kPiece; i += kWarpLanes) {
     const int64_t column = chunk * F::kChunk + i * F::kPiece;
     if (column >= p.table.cols) break;
-    store_piece<F>(p, F::unpack(rows.fetched(0, 0), i), token, column);
+    store_piece<F>(p, F::unpack(rows.fetched(0, rows.begin()), i), token, column);
   }
 }
 

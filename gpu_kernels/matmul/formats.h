@@ -7,7 +7,7 @@ namespace hearth::HEARTH_GPU {
 
 // What there is of a format.
 struct Format {
-  void (*multiply)(const GpuMatmulParams& params, GpuStream stream);
+  void (*multiply)(const GpuMatmulParams* products, int32_t count, GpuStream stream);
   void (*embed)(const GpuEmbedParams& params, GpuStream stream);
   void (*hidden)(const GpuExpertHiddenParams& params, GpuStream stream);
   void (*output)(const GpuExpertOutputParams& params, GpuStream stream);

@@ -12,9 +12,11 @@
 namespace hearth::HEARTH_GPU {
 
 template <typename F>
-void multiply(const GpuMatmulParams& params, GpuStream stream) {
-  if (reads_bfloat16s(params)) return multiply_many<F>(params, stream);
-  multiply_few<F>(params, stream);
+void multiply(const GpuMatmulParams* products, int32_t count, GpuStream stream) {
+  if (!reads_bfloat16s(products[0])) return multiply_few<F>(products, count, stream);
+  for (int32_t i = 0; i < count; ++i) {
+    if (products[i].w.rows > 0) multiply_many<F>(products[i], stream);
+  }
 }
 
 template <typename F>

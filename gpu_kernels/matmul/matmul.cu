@@ -11,11 +11,20 @@ bool reads_bfloat16s(const GpuMatmulParams& params) {
          params.w.cols % kPieceColumns == 0;
 }
 
-void matmul(const GpuMatmulParams& params, GpuStream stream) {
-  const Format format = find_format(params.w.type);
+void matmul(const GpuMatmulParams& params, GpuStream stream) { matmuls(&params, 1, stream); }
+
+void matmuls(const GpuMatmulParams* products, int32_t count, GpuStream stream) {
+  HEARTH_CHECK(count <= kGpuMatmulsMax);
+  if (count == 0 || products[0].n == 0) return;
+  const GpuMatmulParams& first = products[0];
+  for (int32_t i = 1; i < count; ++i) {
+    const GpuMatmulParams& p = products[i];
+    HEARTH_CHECK(p.w.type == first.w.type && p.w.cols == first.w.cols && p.n == first.n);
+    HEARTH_CHECK(p.x == first.x && p.xq.codes == first.xq.codes && p.prefill == first.prefill);
+  }
+  const Format format = find_format(first.w.type);
   HEARTH_CHECK(format.multiply != nullptr);
-  if (params.n == 0 || params.w.rows == 0) return;
-  format.multiply(params, stream);
+  format.multiply(products, count, stream);
 }
 
 }  // namespace hearth::HEARTH_GPU

@@ -6,13 +6,17 @@ namespace hearth::HEARTH_GPU {
 namespace {
 
 // A row's streams are read by one block: many threads, for many reads on their way.
-constexpr uint32_t kThreads = 512;
+constexpr uint32_t kThreads = 1024;
 constexpr int kWarps = kThreads / kWarpLanes;
 
 __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 
 __device__ __forceinline__ float dot(const float4& x, float sum) {
   return fmaf(x.w, x.w, fmaf(x.z, x.z, fmaf(x.y, x.y, fmaf(x.x, x.x, sum))));
+}
+
+__device__ __forceinline__ float factor_of(const GpuEnterHyperParams& p, float squares) {
+  return 1.0f / sqrtf(squares / static_cast<float>(p.stream_count * p.dim) + p.rms_eps);
 }
 
 // 1 / rms of the flattened streams of a row.
@@ -22,7 +26,23 @@ __device__ float streams_factor(const GpuEnterHyperParams& p, const float* strea
   for (int64_t i = threadIdx.x; i < width / 4; i += kThreads) {
     sum = dot(reinterpret_cast<const float4*>(streams)[i], sum);
   }
-  return 1.0f / sqrtf(block_sum<kThreads>(sum, sums) / static_cast<float>(width) + p.rms_eps);
+  return factor_of(p, block_sum<kThreads>(sum, sums));
+}
+
+// The `count` mixes of a row and behind them its squares, each from the parts by a warp.
+__device__ void sum_parts(const GpuEnterHyperParams& p, const float* parts, int count,
+                          float* mixes) {
+  const int64_t splits = divide_up(p.stream_count * p.dim, kGpuMixColumns);
+  const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+  for (int i = static_cast<int>(threadIdx.x) / kWarpLanes; i <= count; i += kWarps) {
+    float sum = 0;
+    for (int64_t split = lane; split < splits; split += kWarpLanes) {
+      sum += parts[split * (count + 1) + i];
+    }
+    sum = warp_sum(sum);
+    if (lane == 0) mixes[i] = sum;
+  }
+  __syncthreads();
 }
 
 // A square matrix that a warp balances, and the next state of it: what one lane writes others still
@@ -45,6 +65,21 @@ __device__ void scale_lines(Balanced& m, int& now, int32_t size, bool columns, f
   __syncwarp();
 }
 
+// The same matrix of four streams in registers: element i in lanes i and 16 + i.
+__device__ __forceinline__ float balance_four(float element, int32_t iterations, float eps) {
+  const auto scale = [&](int distance) {
+    float sum = element + __shfl_xor_sync(kAllLanes, element, distance);
+    sum += __shfl_xor_sync(kAllLanes, sum, 2 * distance);
+    element /= sum + eps;
+  };
+  scale(4);  // columns
+  for (int32_t i = 1; i < iterations; ++i) {
+    scale(1);
+    scale(4);
+  }
+  return element;
+}
+
 // The coefficients of row `row` that leaving takes, by the first warp.
 __device__ void balance(const GpuEnterHyperParams& p, const float* mixes, float factor, int64_t row,
                         Balanced& m) {
@@ -63,10 +98,17 @@ __device__ void balance(const GpuEnterHyperParams& p, const float* mixes, float 
   }
   __syncwarp();
   int now = 1;
-  scale_lines(m, now, size, true, p.hyper_eps);
-  for (int32_t i = 1; i < p.sinkhorn_iterations; ++i) {
-    scale_lines(m, now, size, false, p.hyper_eps);
+  if (size == 4) {
+    const float element = balance_four(m.states[1][lane % 16], p.sinkhorn_iterations, p.hyper_eps);
+    __syncwarp();
+    if (lane < 16) m.states[1][lane] = element;
+    __syncwarp();
+  } else {
     scale_lines(m, now, size, true, p.hyper_eps);
+    for (int32_t i = 1; i < p.sinkhorn_iterations; ++i) {
+      scale_lines(m, now, size, false, p.hyper_eps);
+      scale_lines(m, now, size, true, p.hyper_eps);
+    }
   }
   float* out = p.coefficients + row * size * (size + 1);
   for (int i = lane; i < size * size; i += kWarpLanes) {
@@ -126,13 +168,23 @@ __device__ void mix_row(const GpuEnterHyperParams& p, const float* streams, cons
 template <int kMost>
 __global__ void __launch_bounds__(kThreads) enter_kernel(GpuEnterHyperParams p) {
   __shared__ float sums[2][kWarps];
+  __shared__ float summed[kMost * (2 + kMost) + 1];
   __shared__ Balanced balanced;
   const bool is_head = p.coefficients == nullptr;
   const int64_t row = is_head ? blockIdx.x : blockIdx.x / 2;
   const int64_t from = p.rows != nullptr ? p.rows[row] : row;
   const float* streams = p.streams + from * p.stream_count * p.dim;
-  const float* mixes = p.mixes + from * p.stream_count * (is_head ? 1 : 2 + p.stream_count);
-  const float factor = streams_factor(p, streams, sums[0]);
+  const int count = p.stream_count * (is_head ? 1 : 2 + p.stream_count);
+  const float* mixes = p.mixes + from * count;
+  float factor = 0;
+  if (p.parts != nullptr) {
+    const int64_t splits = divide_up(p.stream_count * p.dim, kGpuMixColumns);
+    sum_parts(p, p.parts + from * splits * (count + 1), count, summed);
+    mixes = summed;
+    factor = factor_of(p, summed[count]);
+  } else {
+    factor = streams_factor(p, streams, sums[0]);
+  }
   if (is_head || blockIdx.x % 2 == 0) {
     mix_row<kMost>(p, streams, mixes, factor, row, sums[1]);
   } else if (threadIdx.x < kWarpLanes) {

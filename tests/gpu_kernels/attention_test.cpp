@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "format/dequantize.h"
 #include "gpu_kernels/caches.h"
@@ -97,9 +98,8 @@ struct Case {
     return out;
   }
 
-  // The results of the rows listed.
-  Floats run(const std::vector<int32_t>& which, bool prefill, uint64_t seed) const {
-    Gpu gpu(seed);
+  // What attention to the rows listed takes.
+  GpuAttentionParams upload(Gpu& gpu, const std::vector<int32_t>& which, bool prefill) const {
     const int64_t n = std::ssize(which);
     std::vector<GpuRow> batch;
     std::vector<int32_t> own_selected, own_counts;
@@ -121,31 +121,40 @@ struct Case {
     const bool selects = shape.entries == Entries::kSelected;
     const int64_t floats = gpu.kernels().attention_scratch_floats(n, shape.heads, shape.dim);
     float* out = gpu.allocate<float>(n * width());
-    gpu.kernels().attention({.q = gpu.upload(own_q),
-                             .rows = gpu.upload(batch),
-                             .caches = gpu.upload(caches),
-                             .kv_type = type,
-                             .n = n,
-                             .heads = shape.heads,
-                             .dim = shape.dim,
-                             .window = shape.window,
-                             .ratio = shape.entries == Entries::kNone ? 0 : shape.ratio,
-                             .selected = selects ? gpu.upload(own_selected) : nullptr,
-                             .selected_count = selects ? gpu.upload(own_counts) : nullptr,
-                             .top_k = shape.top_k,
-                             .sinks = gpu.upload(sinks),
-                             .scale = scale(),
-                             .prefill = prefill,
-                             .scratch = prefill ? nullptr : gpu.allocate<float>(floats),
-                             .out = out},
-                            gpu.stream());
-    return gpu.download(out, n * width());
+    return {.q = gpu.upload(own_q),
+            .rows = gpu.upload(batch),
+            .caches = gpu.upload(caches),
+            .kv_type = type,
+            .n = n,
+            .heads = shape.heads,
+            .dim = shape.dim,
+            .window = shape.window,
+            .ratio = shape.entries == Entries::kNone ? 0 : shape.ratio,
+            .selected = selects ? gpu.upload(own_selected) : nullptr,
+            .selected_count = selects ? gpu.upload(own_counts) : nullptr,
+            .top_k = shape.top_k,
+            .sinks = gpu.upload(sinks),
+            .scale = scale(),
+            .prefill = prefill,
+            .scratch = prefill ? nullptr : gpu.allocate<float>(floats),
+            .out = out,
+            .cosines = nullptr,
+            .sines = nullptr,
+            .rope_dim = 0,
+            .out_q = {}};
   }
-  Floats run(bool prefill, uint64_t seed) const {
-    std::vector<int32_t> all;
-    for (int32_t i = 0; i < std::ssize(rows); ++i) all.push_back(i);
-    return run(all, prefill, seed);
+  Floats run(const std::vector<int32_t>& which, bool prefill, uint64_t seed) const {
+    Gpu gpu(seed);
+    const GpuAttentionParams p = upload(gpu, which, prefill);
+    gpu.kernels().attention(p, gpu.stream());
+    return gpu.download(p.out, p.n * width());
   }
+  std::vector<int32_t> all() const {
+    std::vector<int32_t> numbers(rows.size());
+    std::iota(numbers.begin(), numbers.end(), 0);
+    return numbers;
+  }
+  Floats run(bool prefill, uint64_t seed) const { return run(all(), prefill, seed); }
 };
 
 // Positions before, at and after the ends of windows and entries, of two sequences.
@@ -233,6 +242,105 @@ TEST_CASE("attention: a result does not depend on the batch or the order of thre
   CHECK(same({4}, 1));
   CHECK(same({18, 0, 18}, 2));
   CHECK(same({9, 8, 7, 6, 5, 4, 3, 2, 1}, 3));
+}
+
+TEST_CASE("attention: outputs lose their rotation and are rounded on the way out") {
+  for (const int32_t dim : {64, 20, 512}) {
+    // More rows than 8: in prefill the wider heads go to tensor cores.
+    std::vector<GpuRow> rows = few_rows();
+    for (int32_t i = 17; i < 21; ++i) rows.push_back({i, 5, 1});
+    const Case c({3, dim, 9, 4, 0, Entries::kAll}, KvType::kBF16, rows, 7);
+    const int64_t n = std::ssize(c.rows), pairs = 6;
+    Floats cosines, sines;
+    for (int i = 0; i < n * pairs; ++i) {
+      cosines.push_back(std::cos(0.7f * static_cast<float>(i)));
+      sines.push_back(std::sin(0.7f * static_cast<float>(i)));
+    }
+    for (const bool prefill : {false, true}) {
+      CAPTURE(dim);
+      CAPTURE(prefill);
+      Gpu gpu(dim);
+      GpuAttentionParams p = c.upload(gpu, c.all(), prefill);
+      p.cosines = gpu.upload(cosines);
+      p.sines = gpu.upload(sines);
+      p.rope_dim = 2 * pairs;
+      float* expected = gpu.upload(c.expected());
+      gpu.kernels().rope({expected, n, 3, dim, p.rope_dim, p.cosines, p.sines, true}, gpu.stream());
+      const auto take = [&](int64_t values) {
+        return GpuRoundedRows{gpu.allocate<int8_t>(values), gpu.allocate<float>(values / 32),
+                              gpu.allocate<float>(values / 16)};
+      };
+      const int64_t values = n * c.width();
+      const bool rounds = !prefill && dim % 32 == 0;
+      if (rounds) p.out_q = take(values);
+      gpu.kernels().attention(p, gpu.stream());
+      const double difference =
+          max_difference(gpu.download(expected, values), gpu.download(p.out, values));
+      CHECK(difference < (prefill ? 5e-2 : 3e-6));
+      if (!rounds) continue;
+      const GpuRoundedRows rounded = take(values);
+      gpu.kernels().quantize({p.out, n, c.width(), rounded}, gpu.stream());
+      CHECK(gpu.download(p.out_q.codes, values) == gpu.download(rounded.codes, values));
+      CHECK(gpu.download(p.out_q.scales, values / 32) == gpu.download(rounded.scales, values / 32));
+      CHECK(gpu.download(p.out_q.sums, values / 16) == gpu.download(rounded.sums, values / 16));
+    }
+  }
+}
+
+TEST_CASE("norm_heads norms and rotates heads, and stores rows of one") {
+  const int64_t n = 3, slots = 11, pairs = 4;
+  const std::vector<GpuRow> rows = {{9, 0, 1}, {10, 0, 1}, {22, 0, 0}};
+  Floats cosines, sines;
+  for (int i = 0; i < n * pairs; ++i) {
+    cosines.push_back(std::cos(0.3f * static_cast<float>(i)));
+    sines.push_back(std::sin(0.3f * static_cast<float>(i)));
+  }
+  for (const int32_t dim : {8, 20, 512}) {
+    for (const int32_t heads : {1, 5}) {
+      for (const KvType type : {KvType::kF32, KvType::kBF16}) {
+        const bool stores = heads == 1;
+        CAPTURE(dim);
+        CAPTURE(heads);
+        Gpu gpu(dim);
+        const Floats x = random_floats(n * heads * dim, 3), gain = random_floats(dim, 4);
+        const CacheRows blank(type, slots, dim);
+        std::vector<GpuSequenceCache> caches, expected_caches;
+        for (int s = 0; s < 2; ++s) {
+          caches.push_back({gpu.upload(blank.bytes()), slots, {}, {}});
+          expected_caches.push_back({gpu.upload(blank.bytes()), slots, {}, {}});
+        }
+        const GpuNormHeadsParams p = {.x = gpu.upload(x),
+                                      .gain = stores ? gpu.upload(gain) : nullptr,
+                                      .eps = 1e-3f,
+                                      .n = n,
+                                      .heads = heads,
+                                      .dim = dim,
+                                      .rope_dim = 2 * pairs,
+                                      .cosines = gpu.upload(cosines),
+                                      .sines = gpu.upload(sines),
+                                      .rows = gpu.upload(rows),
+                                      .caches = stores ? gpu.upload(caches) : nullptr,
+                                      .kv_type = type};
+        gpu.kernels().norm_heads(p, gpu.stream());
+        const Floats result = gpu.download(p.x, x.size());
+
+        float* y = gpu.upload(x);
+        gpu.kernels().rms_norm({y, p.gain, p.eps, n * heads, dim, y, {}}, gpu.stream());
+        gpu.kernels().rope({y, n, heads, dim, p.rope_dim, p.cosines, p.sines, false}, gpu.stream());
+        CHECK(max_difference(gpu.download(y, x.size()), result) < 2e-6);
+        if (!stores) continue;
+        gpu.kernels().store_window({p.x, p.rows, gpu.upload(expected_caches), type, n, dim},
+                                   gpu.stream());
+        for (size_t s = 0; s < 2; ++s) {
+          const auto bytes = [&](const GpuSequenceCache& cache) {
+            return gpu.download(static_cast<const unsigned char*>(cache.window),
+                                blank.bytes().size());
+          };
+          CHECK(bytes(caches[s]) == bytes(expected_caches[s]));
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("attention: long prompts on tensor cores, heads and lists that do not fill tiles") {

@@ -137,6 +137,51 @@ TEST_CASE("enter_hyper: coefficients and input, of any number of streams") {
   }
 }
 
+TEST_CASE("project_streams: parts of mixes, which enter_hyper adds") {
+  for (const bool is_head : {false, true}) {
+    for (const int size : {1, 4, 5, 16}) {
+      for (const int64_t dim : {4, 96, 2560}) {
+        CAPTURE(is_head);
+        CAPTURE(size);
+        CAPTURE(dim);
+        Hyper hyper(3, size, dim, is_head);
+        const int64_t width = size * dim, splits = (width + kGpuMixColumns - 1) / kGpuMixColumns;
+        const int64_t count = hyper.mixes_of_row;
+        const Floats fn = random_floats(count * width, 6, 1 / std::sqrt(static_cast<float>(width)));
+        for (int64_t i = 0; i < 3 * count; ++i) {
+          double sum = 0;
+          for (int64_t d = 0; d < width; ++d)
+            sum += static_cast<double>(fn[i % count * width + d]) *
+                   hyper.streams[i / count * width + d];
+          hyper.mixes[i] = static_cast<float>(sum);
+        }
+        const std::vector<int32_t> rows = {2, 0};
+        Gpu gpu(dim);
+        GpuEnterHyperParams p = hyper.upload(gpu);
+        p.rows = gpu.upload(rows);
+        p.n = 2;
+        p.mixes = nullptr;
+        float* parts = gpu.allocate<float>(3 * splits * (count + 1));
+        p.parts = parts;
+        const auto* data = reinterpret_cast<const unsigned char*>(gpu.upload(fn));
+        gpu.kernels().project_streams({.fn = {TensorType::kF32, count, width, data},
+                                       .streams = p.streams,
+                                       .rows = p.rows,
+                                       .n = 2,
+                                       .parts = parts},
+                                      gpu.stream());
+        gpu.kernels().enter_hyper(p, gpu.stream());
+        Floats x, coefficients;
+        for (const int32_t row : rows) hyper.enter(row, x, coefficients);
+        CHECK(max_difference(x, gpu.download(p.x, x.size())) < 1e-5);
+        if (is_head) continue;
+        CHECK(max_difference(coefficients, gpu.download(p.coefficients, coefficients.size())) <
+              4e-6);
+      }
+    }
+  }
+}
+
 TEST_CASE("enter_hyper of the head mixes the rows it is given") {
   const Hyper hyper(5, 4, 160, true);
   const std::vector<int32_t> rows = {4, 0, 3};

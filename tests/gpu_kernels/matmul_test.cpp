@@ -1,4 +1,5 @@
 #include <cstring>
+#include <list>
 
 #include "cpu_kernels/matmul_case.h"
 #include "gpu_kernels/gpu.h"
@@ -126,6 +127,50 @@ TEST_CASE("a result does not depend on the batch, the other rows or the order of
     CHECK(same(reversed, 5));
     // Written to the rows it was read from, a permuted batch is the plain one.
     CHECK(run(c, tokens, reversed, reversed, 6, 0) == all);
+  }
+}
+
+TEST_CASE("products of one input share a launch and have the results they have alone") {
+  for (const TensorType type : {TensorType::kF32, TensorType::kQ4_K, TensorType::kMXFP4}) {
+    const int64_t k = 1280;
+    for (const int64_t n : {1, 3, 9}) {
+      Gpu gpu(n);
+      std::vector<GpuMatmulParams> products;
+      std::vector<std::vector<float>> expected;
+      std::list<Case> cases;
+      // Few rows, a single one, none, and so many that warps walk through them.
+      for (const int64_t rows : {5, 1, 0, 4097, 8211}) {
+        Case& c = cases.emplace_back(type, rows, k, n, 3);
+        std::memcpy(c.x.data(), cases.front().x.data(), n * k * sizeof(float));
+        c.round();
+        expected.push_back(rows > 0 ? run(c, n, {}, {}, 1, 0)
+                                    : std::vector<float>(n * c.stride(), -12345.0f));
+      }
+      Case& first = cases.front();
+      const float* x = gpu.upload(first.x.data(), n * k);
+      const GpuRoundedRows xq = {gpu.upload(first.codes.data(), n * k),
+                                 gpu.upload(first.scales.data(), n * k / 32),
+                                 gpu.upload(first.sums.data(), n * k / 16)};
+      for (Case& c : cases) {
+        const std::vector<float> blank(n * c.stride(), -12345.0f);
+        GpuMatmulParams p = {};
+        p.w = {type, c.rows, k, nullptr};
+        if (c.rows > 0) p.w.data = gpu.upload(c.weights.data(), c.rows * row_bytes(type, k));
+        p.x = x;
+        p.xq = xq;
+        p.n = n;
+        p.y = gpu.upload(blank);
+        p.y_stride = c.stride();
+        products.push_back(p);
+      }
+      gpu.kernels().matmuls(products.data(), static_cast<int32_t>(products.size()), gpu.stream());
+      for (size_t i = 0; i < products.size(); ++i) {
+        CAPTURE(type_info(type).name);
+        CAPTURE(n);
+        CAPTURE(i);
+        CHECK(gpu.download(products[i].y, expected[i].size()) == expected[i]);
+      }
+    }
   }
 }
 

@@ -35,20 +35,42 @@ TEST_CASE("rms_norm: widths of any kind, with and without gain, in place") {
     Floats expected(3 * k);
     reference().rms_norm(x.data(), gain.data(), 1e-6f, 3, k, expected.data());
     float* y = gpu.allocate<float>(3 * k);
-    gpu.kernels().rms_norm({gpu.upload(x), gpu.upload(gain), 1e-6f, 3, k, y}, gpu.stream());
+    gpu.kernels().rms_norm({gpu.upload(x), gpu.upload(gain), 1e-6f, 3, k, y, {}}, gpu.stream());
     CHECK(max_difference(expected, gpu.download(y, 3 * k)) < 2e-6);
 
     reference().rms_norm(x.data(), nullptr, 1e-6f, 3, k, expected.data());
     float* in_place = gpu.upload(x);
-    gpu.kernels().rms_norm({in_place, nullptr, 1e-6f, 3, k, in_place}, gpu.stream());
+    gpu.kernels().rms_norm({in_place, nullptr, 1e-6f, 3, k, in_place, {}}, gpu.stream());
     CHECK(max_difference(expected, gpu.download(in_place, 3 * k)) < 2e-6);
+  }
+}
+
+TEST_CASE("rms_norm rounds its results as quantize does") {
+  for (const int64_t k : {32, 96, 1024, 2080}) {
+    const int64_t n = 2;
+    Gpu gpu(k);
+    const auto take = [&] {
+      return GpuRoundedRows{gpu.allocate<int8_t>(n * k), gpu.allocate<float>(n * k / 32),
+                            gpu.allocate<float>(n * k / 16)};
+    };
+    const GpuRoundedRows rounded = take(), expected = take();
+    float* y = gpu.upload(random_floats(n * k, 1));
+    float* plain = gpu.upload(random_floats(n * k, 1));
+    const float* gain = gpu.upload(random_floats(k, 2));
+    gpu.kernels().rms_norm({y, gain, 1e-6f, n, k, y, rounded}, gpu.stream());
+    gpu.kernels().rms_norm({plain, gain, 1e-6f, n, k, plain, {}}, gpu.stream());
+    CHECK(max_difference(gpu.download(plain, n * k), gpu.download(y, n * k)) < 2e-6);
+    gpu.kernels().quantize({y, n, k, expected}, gpu.stream());
+    CHECK(gpu.download(rounded.codes, n * k) == gpu.download(expected.codes, n * k));
+    CHECK(gpu.download(rounded.scales, n * k / 32) == gpu.download(expected.scales, n * k / 32));
+    CHECK(gpu.download(rounded.sums, n * k / 16) == gpu.download(expected.sums, n * k / 16));
   }
 }
 
 TEST_CASE("rms_norm of zeros is zeros") {
   Gpu gpu;
   float* x = gpu.upload(Floats(4, 0.0f));
-  gpu.kernels().rms_norm({x, nullptr, 1e-6f, 1, 4, x}, gpu.stream());
+  gpu.kernels().rms_norm({x, nullptr, 1e-6f, 1, 4, x, {}}, gpu.stream());
   CHECK(gpu.download(x, 4) == Floats(4, 0.0f));
 }
 

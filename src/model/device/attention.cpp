@@ -1,11 +1,15 @@
 // Multi-query attention, step by step as in model/attention.cpp.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "model/device/step.h"
 
 namespace hearth {
 namespace {
+
+// So few rows of a prompt would not fill a GPU with a block for each: their lists go in parts too.
+constexpr int64_t kRowsInParts = 8;
 
 LayerKind kind_of(const DeviceStep& step, int32_t layer) { return step.config.kinds[layer]; }
 
@@ -14,57 +18,70 @@ const DeviceAngles& angles_of(const DeviceStep& step, int32_t layer) {
                                                     : step.act.compressed_angles;
 }
 
-// Rotates `heads` vectors of `dim` values a row by the row's position.
-void rotate(const DeviceStep& step, const DeviceAngles& angles, float* x, int32_t heads,
-            int32_t dim, bool inverse = false) {
+// Rotates the index heads by their rows' positions.
+void rotate(const DeviceStep& step, const DeviceAngles& angles, float* x) {
   step.kernels.rope({.x = x,
                      .n = step.batch.n,
-                     .heads = heads,
-                     .dim = dim,
+                     .heads = step.config.index_heads,
+                     .dim = step.config.index_dim,
                      .rope_dim = step.config.rope_dim,
                      .cosines = angles.cosines,
                      .sines = angles.sines,
-                     .inverse = inverse},
+                     .inverse = false},
                     step.stream);
 }
 
-void norm(const DeviceStep& step, const float* gain, int64_t n, int64_t width, float* x) {
-  step.kernels.rms_norm(
-      {.x = x, .gain = gain, .eps = step.config.rms_eps, .n = n, .k = width, .y = x}, step.stream);
+// Norms vectors of head_dim values, `heads` a row, and rotates them by the row's position.
+GpuNormHeadsParams norm_heads(const DeviceStep& step, int32_t layer, float* x, const float* gain,
+                              int32_t heads) {
+  const DeviceAngles& angles = angles_of(step, layer);
+  return {.x = x,
+          .gain = gain,
+          .eps = step.config.rms_eps,
+          .n = step.batch.n,
+          .heads = heads,
+          .dim = step.config.head_dim,
+          .rope_dim = step.config.rope_dim,
+          .cosines = angles.cosines,
+          .sines = angles.sines,
+          .rows = step.batch.rows,
+          .caches = nullptr,
+          .kv_type = step.batch.kv_type};
 }
 
-void project_compressor(const DeviceStep& step, const DeviceCompressor& weights, float* inputs) {
+// A matrix times all rows, into rows of its own.
+DeviceProduct product(const DeviceStep& step, const Matrix& w, float* y) {
+  return {.w = w, .n = step.batch.n, .y = y, .y_stride = w.rows};
+}
+
+void add_compressor(const DeviceStep& step, const DeviceCompressor& weights, float* inputs,
+                    std::vector<DeviceProduct>& products) {
   const int64_t lanes = weights.value.rows, n = step.batch.n;
-  multiply(step, weights.value, step.act.x, n, inputs, 2 * lanes);
-  multiply(step, weights.gate, step.act.x, n, inputs + lanes, 2 * lanes);
+  products.push_back({.w = weights.value, .n = n, .y = inputs, .y_stride = 2 * lanes});
+  products.push_back({.w = weights.gate, .n = n, .y = inputs + lanes, .y_stride = 2 * lanes});
 }
 
 // Everything that reads the sub-layer's input: query and KV down-projections, compressors, index
 // weights.
 void project_input(const DeviceStep& step, int32_t layer, const DeviceAttention& weights) {
   DeviceScratch& act = step.act;
-  const int64_t n = step.batch.n;
-  multiply(step, weights.q_a, act.x, n, act.q_low.fresh().values, step.config.q_rank);
-  multiply(step, weights.kv, act.x, n, act.kv, step.config.head_dim);
-  if (kind_of(step, layer) == LayerKind::kWindow) return;
-  project_compressor(step, weights.compressor, act.entry_inputs);
-  if (kind_of(step, layer) != LayerKind::kCsa) return;
-  project_compressor(step, weights.indexer.keys, act.index_inputs);
-  multiply(step, weights.indexer.head_mix, act.x, n, act.index_weights, step.config.index_heads);
+  std::vector<DeviceProduct> products = {product(step, weights.q_a, act.q_low.fresh().values),
+                                         product(step, weights.kv, act.kv)};
+  if (kind_of(step, layer) != LayerKind::kWindow) {
+    add_compressor(step, weights.compressor, act.entry_inputs, products);
+  }
+  if (kind_of(step, layer) == LayerKind::kCsa) {
+    add_compressor(step, weights.indexer.keys, act.index_inputs, products);
+    products.push_back(product(step, weights.indexer.head_mix, act.index_weights));
+  }
+  multiply_all(step, products, act.x, step.batch.n);
 }
 
 // kv rows, normed and rotated, into each sequence's ring.
 void store_window_rows(const DeviceStep& step, int32_t layer, const DeviceAttention& weights) {
-  const int32_t head_dim = step.config.head_dim;
-  norm(step, weights.kv_norm, step.batch.n, head_dim, step.act.kv);
-  rotate(step, angles_of(step, layer), step.act.kv, 1, head_dim);
-  step.kernels.store_window({.kv = step.act.kv,
-                             .rows = step.batch.rows,
-                             .caches = step.caches(layer),
-                             .kv_type = step.batch.kv_type,
-                             .n = step.batch.n,
-                             .head_dim = head_dim},
-                            step.stream);
+  GpuNormHeadsParams params = norm_heads(step, layer, step.act.kv, weights.kv_norm, 1);
+  params.caches = step.caches(layer);
+  step.kernels.norm_heads(params, step.stream);
 }
 
 // q = RoPE(rms(Wq_b RMSNorm(Wq_a x))) per head; in CSA layers the index heads from the same
@@ -72,15 +89,21 @@ void store_window_rows(const DeviceStep& step, int32_t layer, const DeviceAttent
 void project_queries(const DeviceStep& step, int32_t layer, const DeviceAttention& weights) {
   const ModelConfig& config = step.config;
   DeviceScratch& act = step.act;
-  const int64_t n = step.batch.n;
-  norm(step, weights.q_a_norm, n, config.q_rank, act.q_low.values);
-  multiply(step, weights.q_b, act.q_low, n, act.q, int64_t{config.heads} * config.head_dim);
-  norm(step, nullptr, n * config.heads, config.head_dim, act.q);
-  rotate(step, angles_of(step, layer), act.q, config.heads, config.head_dim);
-  if (kind_of(step, layer) != LayerKind::kCsa) return;
-  multiply(step, weights.indexer.query, act.q_low, n, act.index_q,
-           int64_t{config.index_heads} * config.index_dim);
-  rotate(step, angles_of(step, layer), act.index_q, config.index_heads, config.index_dim);
+  const bool is_csa = kind_of(step, layer) == LayerKind::kCsa;
+  step.kernels.rms_norm({.x = act.q_low.values,
+                         .gain = weights.q_a_norm,
+                         .eps = config.rms_eps,
+                         .n = step.batch.n,
+                         .k = config.q_rank,
+                         .y = act.q_low.values,
+                         .yq = step.batch.prefill ? GpuRoundedRows{} : act.q_low.rounded},
+                        step.stream);
+  act.q_low.is_rounded = !step.batch.prefill && act.q_low.rounded.codes != nullptr;
+  std::vector<DeviceProduct> products = {product(step, weights.q_b, act.q)};
+  if (is_csa) products.push_back(product(step, weights.indexer.query, act.index_q));
+  multiply_all(step, products, act.q_low, step.batch.n);
+  step.kernels.norm_heads(norm_heads(step, layer, act.q, nullptr, config.heads), step.stream);
+  if (is_csa) rotate(step, angles_of(step, layer), act.index_q);
 }
 
 // Projected rows in `inputs` [n, 2, lanes] to new entries of the layer's caches.
@@ -107,9 +130,14 @@ void append_entries(const DeviceStep& step, int32_t layer, const DeviceCompresso
                               step.stream);
 }
 
+// Outputs lose their rotation: rows carry their own position's, the query's is taken out.
 void attend(const DeviceStep& step, int32_t layer, const DeviceAttention& weights) {
   const ModelConfig& config = step.config;
   const bool is_selected = kind_of(step, layer) == LayerKind::kCsa;
+  const DeviceAngles& angles = angles_of(step, layer);
+  DeviceRows& out = step.act.attention_out.fresh();
+  const bool is_prefill = step.batch.prefill && step.batch.n > kRowsInParts;
+  out.is_rounded = !is_prefill && out.rounded.codes != nullptr && config.head_dim % 32 == 0;
   step.kernels.attention({.q = step.act.q,
                           .rows = step.batch.rows,
                           .caches = step.caches(layer),
@@ -124,9 +152,13 @@ void attend(const DeviceStep& step, int32_t layer, const DeviceAttention& weight
                           .top_k = config.index_top_k,
                           .sinks = weights.sinks,
                           .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim)),
-                          .prefill = step.batch.prefill,
-                          .scratch = step.batch.prefill ? nullptr : step.act.attention,
-                          .out = step.act.attention_out.fresh().values},
+                          .prefill = is_prefill,
+                          .scratch = is_prefill ? nullptr : step.act.attention,
+                          .out = out.values,
+                          .cosines = angles.cosines,
+                          .sines = angles.sines,
+                          .rope_dim = config.rope_dim,
+                          .out_q = out.is_rounded ? out.rounded : GpuRoundedRows{}},
                          step.stream);
 }
 
@@ -138,15 +170,15 @@ void project_output(const DeviceStep& step, const DeviceAttention& weights) {
   const int32_t groups = config.output_groups;
   const int64_t grouped_width = int64_t{groups} * config.output_rank;
   float* grouped = act.grouped_out.fresh().values;
+  std::vector<DeviceProduct> products;
   for (int32_t g = 0; g < groups; ++g) {
-    multiply(step,
-             {.w = expert_slice(weights.output_a, groups, g),
-              .x_rows = act.group_rows + g * act.chunk,
-              .n = n,
-              .y = grouped + g * config.output_rank,
-              .y_stride = grouped_width},
-             act.attention_out, n * groups);
+    products.push_back({.w = expert_slice(weights.output_a, groups, g),
+                        .x_rows = act.group_rows + g * act.chunk,
+                        .n = n,
+                        .y = grouped + g * config.output_rank,
+                        .y_stride = grouped_width});
   }
+  multiply_all(step, products, act.attention_out, n * groups);
   multiply(step, weights.output_b, act.grouped_out, n, act.output, config.dim);
 }
 
@@ -165,9 +197,6 @@ void attention(const DeviceStep& step, int32_t layer) {
     select_entries(step, layer);
   }
   attend(step, layer, weights);
-  // Outputs lose their rotation: rows carry their own position's, the query's is taken out here.
-  rotate(step, angles_of(step, layer), step.act.attention_out.values, step.config.heads,
-         step.config.head_dim, true);
   project_output(step, weights);
 }
 

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <array>
+
 #include "cpu_kernels/kernels.h"
 #include "model/device/step.h"
 
@@ -15,24 +18,57 @@ void round_rows_for(const DeviceStep& step, TensorType type, DeviceRows& x, int6
   x.is_rounded = true;
 }
 
-void multiply(const DeviceStep& step, const DeviceProduct& product, DeviceRows& x,
-              int64_t x_count) {
-  GpuMatmulParams params{.w = product.w,
-                         .x = x.values,
-                         .xq = x.rounded,
-                         .x_rows = product.x_rows,
-                         .n = product.n,
-                         .y = product.y,
-                         .y_rows = product.y_rows,
-                         .y_stride = product.y_stride,
-                         .bfloat16s = x.bfloat16s,
-                         .prefill = step.batch.prefill && x.bfloat16s != nullptr};
-  if (step.kernels.reads_bfloat16s(params)) {
+namespace {
+
+GpuMatmulParams params_of(const DeviceStep& step, const DeviceProduct& product,
+                          const DeviceRows& x) {
+  return {.w = product.w,
+          .x = x.values,
+          .xq = x.rounded,
+          .x_rows = product.x_rows,
+          .n = product.n,
+          .y = product.y,
+          .y_rows = product.y_rows,
+          .y_stride = product.y_stride,
+          .bfloat16s = x.bfloat16s,
+          .prefill = step.batch.prefill && x.bfloat16s != nullptr};
+}
+
+void launch_products(const DeviceStep& step, std::span<const GpuMatmulParams> products,
+                     DeviceRows& x, int64_t x_count) {
+  if (products.empty()) return;
+  if (step.kernels.reads_bfloat16s(products.front())) {
     convert_rows(step, x, x_count);
   } else {
-    round_rows_for(step, product.w.type, x, x_count);
+    round_rows_for(step, products.front().w.type, x, x_count);
   }
-  step.kernels.matmul(params, step.stream);
+  step.kernels.matmuls(products.data(), static_cast<int32_t>(products.size()), step.stream);
+}
+
+}  // namespace
+
+void multiply_all(const DeviceStep& step, std::span<const DeviceProduct> products, DeviceRows& x,
+                  int64_t x_count) {
+  for (size_t i = 0; i < products.size(); ++i) {
+    const TensorType type = products[i].w.type;
+    const auto is_same = [&](const DeviceProduct& product) { return product.w.type == type; };
+    if (std::ranges::any_of(products.first(i), is_same)) continue;
+    std::array<GpuMatmulParams, kGpuMatmulsMax> same{};
+    size_t count = 0;
+    for (const DeviceProduct& product : products.subspan(i)) {
+      if (!is_same(product)) continue;
+      same[count++] = params_of(step, product, x);
+      if (count < same.size()) continue;
+      launch_products(step, same, x, x_count);
+      count = 0;
+    }
+    launch_products(step, std::span(same).first(count), x, x_count);
+  }
+}
+
+void multiply(const DeviceStep& step, const DeviceProduct& product, DeviceRows& x,
+              int64_t x_count) {
+  multiply_all(step, std::span(&product, 1), x, x_count);
 }
 
 void multiply(const DeviceStep& step, const Matrix& w, DeviceRows& x, int64_t n, float* y,

@@ -46,7 +46,10 @@ void take_attention(Slab& slab, const ModelConfig& config, const GpuKernels& ker
     angles->sines = slab.take<float>(n * (config.rope_dim / 2));
   }
   act.q_low = take_prefill_rows(slab, n, config.q_rank);
-  act.q = slab.take<float>(n * heads_width);
+  // There are no queries when sub-layers are entered.
+  const int64_t mix_parts = (config.streams * config.dim + kGpuMixColumns - 1) / kGpuMixColumns;
+  act.q = slab.take<float>(n * std::max(heads_width, mix_parts * (config.mixes() + 1)));
+  act.mix_parts = act.q;
   act.kv = slab.take<float>(n * config.head_dim);
   act.entry_inputs = slab.take<float>(n * 2 * 2 * config.head_dim);
   act.index_inputs = slab.take<float>(n * 2 * 2 * config.index_dim);

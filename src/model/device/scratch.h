@@ -48,6 +48,7 @@ struct DeviceScratch {
 
   DeviceRows streams;   // [n, streams * dim]: the state between blocks
   float* mixes;         // [n, (2 + streams) streams]
+  float* mix_parts;     // [n, parts of their columns, mixes + 1], in memory of `q`
   float* coefficients;  // [n, streams (streams + 1)]
   DeviceRows x;         // [n, dim]: the normed input of a sub-layer; behind it picks and weights
   float* output;        // [n, dim]: the sub-layer's output

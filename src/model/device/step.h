@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "model/config.h"
 #include "model/device/inputs.h"
@@ -40,6 +41,9 @@ struct DeviceProduct {
 
 // With the first `x_count` rows, which are brought to the form that the matrix reads.
 void multiply(const DeviceStep& step, const DeviceProduct& product, DeviceRows& x, int64_t x_count);
+// The same for several products of as many tokens; few tokens take a launch for each type.
+void multiply_all(const DeviceStep& step, std::span<const DeviceProduct> products, DeviceRows& x,
+                  int64_t x_count);
 // y [n, y_stride] = w . x for the first n rows.
 void multiply(const DeviceStep& step, const Matrix& w, DeviceRows& x, int64_t n, float* y,
               int64_t y_stride);

@@ -16,9 +16,23 @@ void fill_angles(const DeviceStep& step, const double* frequencies, int32_t rati
                            step.stream);
 }
 
+// Whether mixes come in parts: few rows take the whole device then.
+bool has_parts(const DeviceStep& step, const DeviceHyper& weights) {
+  return !step.batch.prefill && weights.fn.type == TensorType::kF32;
+}
+
 // mixes = fn . streams, of the rows listed or of the first n; the norm comes with what reads them.
 void project_streams(const DeviceStep& step, const DeviceHyper& weights, const int32_t* rows,
                      int64_t n) {
+  if (has_parts(step, weights)) {
+    step.kernels.project_streams({.fn = weights.fn,
+                                  .streams = step.act.streams.values,
+                                  .rows = rows,
+                                  .n = n,
+                                  .parts = step.act.mix_parts},
+                                 step.stream);
+    return;
+  }
   multiply(step,
            {.w = weights.fn,
             .x_rows = rows,
@@ -35,6 +49,7 @@ void mix_streams(const DeviceStep& step, const DeviceHyper& weights, const float
   const ModelConfig& config = step.config;
   step.kernels.enter_hyper({.streams = step.act.streams.values,
                             .mixes = step.act.mixes,
+                            .parts = has_parts(step, weights) ? step.act.mix_parts : nullptr,
                             .rows = rows,
                             .scale = weights.scale,
                             .base = weights.base,
