@@ -1,0 +1,139 @@
+// An engine with a GPU, the fake one: what the plan gives it, and answers like the CPU's.
+#include <doctest/doctest.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "device/fake_device.h"
+#include "engine/engine.h"
+#include "engine/peaks.h"
+#include "support.h"
+
+using namespace hearth;
+
+namespace {
+
+constexpr int64_t kContext = 24;
+
+EngineOptions demo_options() {
+  EngineOptions options;
+  options.model = test::models("demo.gguf");
+  options.limits = test::limits();
+  options.limits.logit_rows = std::max(options.limits.logit_rows, 8);
+  options.chunk_tokens = 8;
+  options.context = kContext;
+  options.threads = 1;
+  options.isa = "avx2";  // rounds activations as the GPU's kernels do
+  return options;
+}
+
+EngineOptions with_gpu(int64_t memory_bytes) {
+  EngineOptions options = demo_options();
+  options.open_gpu = [=] {
+    return FoundDevice{make_fake_device({.memory_bytes = memory_bytes}), ""};
+  };
+  return options;
+}
+
+std::vector<float> logits_of(Engine& engine, Session& session, std::span<const int32_t> tokens) {
+  const Feed feed{&session, tokens};
+  const auto logits = engine.step({&feed, 1}, LogitRows::kLast);
+  return {logits.begin(), logits.end()};
+}
+
+// A prompt and three tokens after it, on both; a step like the one before is replayed.
+void expect_alike(Engine& engine, Engine& cpu) {
+  const std::vector<int32_t> ids = test::read_ids(test::data("demo/demo.tokens.txt"));
+  const auto session = engine.new_session(), other = cpu.new_session();
+  const std::span<const int32_t> tokens = ids;
+  int64_t at = 0;
+  for (const int64_t n : {8, 1, 1, 1, 1}) {
+    CAPTURE(at);
+    CHECK(test::max_difference(logits_of(engine, *session, tokens.subspan(at, n)),
+                               logits_of(cpu, *other, tokens.subspan(at, n))) < 1e-2);
+    at += n;
+  }
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("an engine with a GPU answers as the CPU does, whatever part of the experts it holds") {
+  EngineOptions without = demo_options();
+  without.use_gpu = false;
+  const auto cpu = Engine::open(without);
+  CHECK(cpu->gpu() == nullptr);
+  const auto whole = Engine::open(with_gpu(int64_t{1} << 30));
+  REQUIRE(whole->gpu() != nullptr);
+  CHECK(whole->plan().vram.experts == int64_t{whole->config().layers} * whole->config().experts);
+  CHECK(whole->plan().ram.experts == 0);
+  expect_alike(*whole, *cpu);
+
+  // Half of the experts at most.
+  EngineOptions part = with_gpu(int64_t{1} << 30);
+  part.gpu_budget = whole->plan().vram.used - whole->plan().routed_bytes / 2;
+  const auto half = Engine::open(part);
+  REQUIRE(half->gpu() != nullptr);
+  CHECK(half->plan().vram.experts > 0);
+  CHECK(half->plan().ram.experts > 0);
+  CHECK(half->plan().vram.used <= *part.gpu_budget);
+  expect_alike(*half, *cpu);
+  PeakProbe probe(*half);
+  CHECK(probe.measure().read_gb_s > 0);
+}
+
+TEST_CASE("what an engine takes of a GPU is what its plan says") {
+  for (const bool is_part : {false, true}) {
+    EngineOptions options = demo_options();
+    const Device* device = nullptr;
+    constexpr int64_t kMemory = int64_t{1} << 30;
+    options.open_gpu = [&] {
+      FoundDevice found{make_fake_device({.memory_bytes = kMemory}), ""};
+      device = found.device.get();
+      return found;
+    };
+    if (is_part) {
+      const auto whole = Engine::open(options);
+      options.gpu_budget = whole->plan().vram.used - whole->plan().routed_bytes / 2;
+    }
+    const auto engine = Engine::open(options);
+    const auto session = engine->new_session();
+    constexpr int64_t kContextBytes = int64_t{400} << 20;  // of the driver, which the fake hasn't
+    CHECK(kMemory - device->memory().free_bytes == engine->plan().vram.used - kContextBytes);
+  }
+}
+
+TEST_CASE("a plan with a GPU is replayed where there is one, and refused where there isn't") {
+  EngineOptions options = with_gpu(int64_t{1} << 30);
+  options.plan = Engine::open(options)->plan();
+  CHECK(Engine::open(options)->plan().hash() == options.plan->hash());
+  options.use_gpu = false;
+  CHECK(error_of([&] { Engine::open(options); }).find("none is used here") != std::string::npos);
+}
+
+TEST_CASE("no GPU is an answer, unless VRAM was asked for") {
+  EngineOptions options = demo_options();
+  options.open_gpu = [] { return FoundDevice{nullptr, "the slot is empty"}; };
+  const auto engine = Engine::open(options);
+  CHECK(engine->gpu() == nullptr);
+  CHECK(engine->why_no_gpu() == "the slot is empty");
+  options.gpu_budget = int64_t{1} << 30;
+  const std::string what = error_of([&] { Engine::open(options); });
+  CHECK(what.find("--gpu-budget") != std::string::npos);
+  CHECK(what.find("the slot is empty") != std::string::npos);
+  // Less than every token reads.
+  options = with_gpu(int64_t{1} << 30);
+  options.gpu_budget = int64_t{401} << 20;
+  CHECK(Engine::open(options)->gpu() == nullptr);
+}
