@@ -172,7 +172,7 @@ __device__ __forceinline__ void multiply_units(const GpuMatmulParams& p,
   }
   float sums[kRows][kTokens] = {};
   for (typename Rows::Place at = rows.begin(); at.unit < rows.units; at.advance(rows)) {
-    FewInputs<F, kTokens> inputs;
+    FewInputs<F, kTokens> inputs{};  // the last pieces of a row may be no pieces
     if constexpr (FewInputs<F, kTokens>::kIsAhead) {
       inputs.load(p, x_rows, rows.chunk_number(at) * F::kChunk);
     }
