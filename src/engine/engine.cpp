@@ -124,7 +124,8 @@ struct Engine::Loaded {
     if (plan.ram.experts > 0) pin_weights();
     std::vector<int32_t> held;
     for (const LayerPlan& layer : plan.layers) held.push_back(layer.vram_experts);
-    return make_device_runner(parts, *gpu.device, held, std::move(cache.cache));
+    const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
+    return make_device_runner(parts, *gpu.device, held, rates, std::move(cache.cache));
   }
 
   // Experts in memory are copied into VRAM while the model runs: pinned, without the host's help.

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -113,9 +114,10 @@ struct Runner {
   Runner(const Model& model, int64_t context, uint64_t seed = 1,
          const Limits& with = small_limits())
       : Runner(model, context, seed, with, all_experts(model.config)) {}
-  // With as many experts of each layer on the device; the host computes the others.
+  // With as many experts of each layer on the device; the host computes the others, or sends them
+  // by these rates.
   Runner(const Model& model, int64_t context, uint64_t seed, const Limits& with,
-         const std::vector<int32_t>& held)
+         const std::vector<int32_t>& held, const std::optional<LinkRates>& rates = {})
       : config(model.config),
         limits(with),
         device(open_for_tests(seed)),
@@ -123,8 +125,14 @@ struct Runner {
         tier(*device, layer_experts(model.weights), config.experts, held),
         host(config, layer_experts(model.weights), choose_kernels("avx2"), workers, limits),
         forward({*device, config, weights, model.weights.embedding, tier,
-                 held == all_experts(config) ? nullptr : &host},
+                 held == all_experts(config) ? nullptr : &host, sending(model, rates)},
                 context, limits) {}
+
+  static std::optional<ExpertSending> sending(const Model& model,
+                                              const std::optional<LinkRates>& rates) {
+    if (!rates) return std::nullopt;
+    return ExpertSending{layer_experts(model.weights), *rates};
+  }
 
   DeviceCache new_cache(KvType type, int64_t context) {
     return DeviceCache(*device, config, type, context, limits);
@@ -182,6 +190,9 @@ double mean_divergence(const Floats& expected, const Floats& logits, size_t voca
   }
   return total / static_cast<double>(expected.size() / vocab);
 }
+
+// All experts of prompts that the device doesn't hold go over the link; or half of them.
+constexpr LinkRates kSendAll{1e9, 1, 1}, kSendHalf{1, 1, 1e9};
 
 std::string error_of(const std::function<void()>& action) {
   try {
@@ -426,6 +437,60 @@ TEST_CASE("device: experts it does not hold are computed by the host, with the s
   }
 }
 
+// The sums of a prompt are all the device's then, in the same order.
+TEST_CASE("device: a prompt whose other experts are all sent has the bits of the whole model's") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const ModelConfig& config = nano().config;
+  Limits limits = small_limits(35);
+  Runner whole(nano(), 35, 1, limits);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
+  const Floats expected = whole.run(cache, tokens, 35);
+  cache.position = 0;
+  const Floats in_pieces = whole.run(cache, tokens, 18);
+  uint64_t seed = 20;
+  for (const std::vector<int32_t>& held :
+       {std::vector<int32_t>(config.layers, 0), std::vector<int32_t>(config.layers, 3),
+        std::vector<int32_t>{config.experts, 1, 0, config.experts - 1}}) {
+    for (const int32_t slots : {2, 4}) {
+      CAPTURE(seed);
+      limits.experts_sent = slots;
+      Runner runner(nano(), 35, seed++, limits, held, kSendAll);
+      DeviceCache own = runner.new_cache(KvType::kF32, 35);
+      CHECK(runner.run(own, tokens, 35) == expected);
+      own.position = 0;
+      CHECK(runner.run(own, tokens, 18) == in_pieces);
+    }
+  }
+}
+
+TEST_CASE("device: experts of a prompt are computed on both sides, those of a token on the host") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const ModelConfig& config = nano().config;
+  Runner whole(nano(), 35);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
+  const Floats expected = whole.run(cache, tokens, 17);
+  for (const int32_t slots : {2, 4}) {
+    CAPTURE(slots);
+    Limits limits = small_limits(17);
+    limits.experts_sent = slots;
+    Runner runner(nano(), 35, slots, limits, std::vector<int32_t>(config.layers, 3), kSendHalf);
+    DeviceCache own = runner.new_cache(KvType::kF32, 35);
+    Recorder recorder(config);
+    CHECK(test::max_difference(runner.run(own, tokens, 17, &recorder), expected) < 1e-5);
+    expect_golden_blocks(recorder);
+  }
+}
+
+TEST_CASE("device: experts that are sent are multiplied in bfloat16, as those that are held") {
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 72);
+  const Model model = only_layer(demo(), 2);
+  Limits limits = small_limits(72);
+  limits.experts_sent = 4;
+  Runner whole(model, 72, 10, limits), runner(model, 72, 11, limits, {3}, kSendAll);
+  DeviceCache cache = whole.new_cache(KvType::kBF16, 72), own = runner.new_cache(KvType::kBF16, 72);
+  CHECK(runner.run(own, tokens, 72) == whole.run(cache, tokens, 72));
+}
+
 TEST_CASE("device: bytes are known before they are taken") {
   const Limits limits = small_limits();
   for (const Model* model :
@@ -456,12 +521,26 @@ TEST_CASE("device: bytes are known before they are taken") {
       CHECK(cache.bytes() == device_cache_bytes(config, type, 300, limits));
       free_bytes += cache.bytes();
     }
-    const DeviceForward forward({*device, config, weights, model->weights.embedding, tier, nullptr},
-                                300, limits);
     const int64_t planned =
         device_forward_bytes(config, device->kernels(), traits_of(model->weights), 300, limits);
-    CHECK(taken() == planned);
-    CHECK(forward.bytes() == planned);
+    {
+      const DeviceForward forward(
+          {*device, config, weights, model->weights.embedding, tier, nullptr}, 300, limits);
+      CHECK(taken() == planned);
+      CHECK(forward.bytes() == planned);
+    }
+    free_bytes += planned;
+    const Workers workers{1};
+    HostExperts host(config, layers, choose_kernels("avx2"), workers, limits);
+    const int64_t pinned = counts(*device).pinned_bytes;
+    const DeviceForward forward({*device, config, weights, model->weights.embedding, tier, &host,
+                                 ExpertSending{layers, kSendAll}},
+                                300, limits);
+    CHECK(taken() == planned + expert_stream_bytes(layers, config.experts, limits));
+    CHECK(forward.bytes() == planned + expert_stream_bytes(layers, config.experts, limits));
+    CHECK(forward.pinned_bytes() ==
+          device_forward_pinned_bytes(config, traits_of(model->weights), limits));
+    CHECK(counts(*device).pinned_bytes - pinned == forward.pinned_bytes());
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "model/device/exchange.h"
+#include "model/device/expert_stream.h"
 #include "model/device/replay.h"
 #include "model/device/slab.h"
 #include "model/device/step.h"
@@ -44,6 +45,9 @@ class DeviceForward::Pass {
     act_ = take_scratch(slab, config_, device_.kernels(), sizes);
     logits_ = device_.allocate_pinned(sizes.logit_rows() * config_.vocab * sizeof(float));
     if (elsewhere_ != nullptr) exchange_.emplace(device_, config_, limits_.chunk_tokens);
+    if (elsewhere_ != nullptr && model.sending) {
+      sent_.emplace(device_, *model.sending, config_.experts, limits_);
+    }
     for (int32_t i = 0; i < config_.layers; ++i) {
       HEARTH_CHECK(elsewhere_ != nullptr || routed_.holds_all(i));
     }
@@ -81,10 +85,13 @@ class DeviceForward::Pass {
   }
 
   int32_t chunk_tokens() const { return limits_.chunk_tokens; }
-  int64_t bytes() const { return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()); }
+  int64_t bytes() const {
+    return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()) + (sent_ ? sent_->bytes() : 0);
+  }
   int64_t pinned_bytes() const {
     return inputs_.bytes() + static_cast<int64_t>(logits_.bytes()) +
-           (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0);
+           (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0) +
+           (sent_ ? expert_stream_pinned_bytes(config_.experts, limits_) : 0);
   }
   StageClock& clock() { return elsewhere_ != nullptr ? elsewhere_->clock() : clock_; }
 
@@ -124,10 +131,13 @@ class DeviceForward::Pass {
     });
     exchange_->mark(stream_);
     replay_.piece([&] { experts(step, layer, weights, routed); });
-    compute_elsewhere(layer, step.batch);
+    const BroughtRows rows = exchange_->wait(step.batch.n);
+    const bool sends = sent_ && step.batch.prefill;
+    if (sends) send_experts(step, layer, rows.picks);
+    compute_elsewhere(layer, step.batch, rows);
     replay_.piece([&] {
       exchange_->send(act_.elsewhere, step.batch.n, stream_);
-      sum_experts(step, routed, act_.elsewhere);
+      sum_experts(step, sends ? sent_->on_device() : routed, act_.elsewhere);
       leave_hyper_connection(step);
     });
   }
@@ -142,13 +152,21 @@ class DeviceForward::Pass {
     route(step, weights.moe);
   }
 
-  // While the device computes the experts that it holds.
-  void compute_elsewhere(int32_t layer, const DeviceBatch& batch) {
-    const BroughtRows rows = exchange_->wait(batch.n);
+  // Those with many tokens, which the device computes behind its own.
+  void send_experts(const DeviceStep& step, int32_t layer, const int32_t* picks) {
+    sent_->choose(layer, {picks, static_cast<size_t>(step.batch.n * config_.experts_used)},
+                  routed_);
+    sent_->run(stream_, [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
+  }
+
+  // While the device computes the experts that it holds or is sent.
+  void compute_elsewhere(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows) {
+    const bool sends = sent_ && batch.prefill;
     const int64_t picks = batch.n * config_.experts_used;
     routed_.use(layer, static_cast<int32_t>(batch.n), config_.experts_used, rows.picks);
     for (int64_t i = 0; i < picks; ++i) {
-      masked_picks_[i] = routed_.holds(layer, rows.picks[i]) ? -1 : rows.picks[i];
+      const int32_t pick = rows.picks[i];
+      masked_picks_[i] = routed_.holds(layer, pick) || (sends && sent_->sends(pick)) ? -1 : pick;
     }
     elsewhere_->run(layer, {batch.n, rows.x, masked_picks_.data(), rows.weights, batch.prefill,
                             exchange_->sums()});
@@ -209,6 +227,7 @@ class DeviceForward::Pass {
   PinnedBuffer logits_;
   StageClock clock_;
   std::optional<Exchange> exchange_;   // where experts are computed elsewhere
+  std::optional<ExpertStream> sent_;   // where some of these are sent, in prompts
   std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those on the device
 };
 
@@ -236,7 +255,8 @@ int64_t device_forward_pinned_bytes(const ModelConfig& config, const DeviceTrait
   const DeviceSizes sizes{0, limits, traits.rounds_streams};
   return step_input_bytes(config, traits.embedding, limits) +
          sizes.logit_rows() * config.vocab * int64_t{sizeof(float)} +
-         exchange_bytes(config, limits.chunk_tokens);
+         exchange_bytes(config, limits.chunk_tokens) +
+         expert_stream_pinned_bytes(config.experts, limits);
 }
 
 int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels,
