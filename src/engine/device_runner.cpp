@@ -50,6 +50,13 @@ class DeviceRunner : public Runner {
   ExpertCache* cache() override { return elsewhere_ ? elsewhere_->store().cache() : nullptr; }
   double guess_precision(int32_t) const override { return 0; }
   StageClock& clock() override { return forward_.clock(); }
+  void set_timing(bool on) override { forward_.set_timing(on); }
+  double vram_hit_rate() const override { return tier_.stats().hit_rate(); }
+  void clear_figures() override {
+    clock().clear();
+    tier_.clear_stats();
+    if (cache() != nullptr) cache()->clear_stats();
+  }
   int64_t scratch_bytes() const override {
     return forward_.pinned_bytes() + (elsewhere_ ? elsewhere_->bytes() : 0);
   }

@@ -185,10 +185,9 @@ int64_t Engine::memory_bytes() const {
 int32_t Engine::chunk_tokens() const { return loaded_->limits.chunk_tokens; }
 int32_t Engine::logit_rows() const { return loaded_->limits.logit_rows; }
 StageClock& Engine::clock() { return loaded_->runner->clock(); }
-void Engine::clear_figures() {
-  clock().clear();
-  if (ExpertCache* cache = loaded_->runner->cache()) cache->clear_stats();
-}
+void Engine::set_timing(bool on) { loaded_->runner->set_timing(on); }
+double Engine::vram_hit_rate() const { return loaded_->runner->vram_hit_rate(); }
+void Engine::clear_figures() { loaded_->runner->clear_figures(); }
 const ExpertCache* Engine::cache() const { return loaded_->runner->cache(); }
 double Engine::guess_precision(int32_t layer) const {
   return loaded_->runner->guess_precision(layer);

@@ -97,8 +97,12 @@ class Engine {
   int32_t chunk_tokens() const;
   int32_t logit_rows() const;  // of a step, so also the most sessions it can advance for logits
 
-  // Time, bytes and flops by stage since the last clear.
+  // Time, bytes and flops by stage since the last clear. Stages on a GPU have times only of steps
+  // with timing, which makes them slower; those on the CPU always have.
   StageClock& clock();
+  void set_timing(bool on);
+  // Of the picks in layers whose experts a GPU holds in part; 1 where there are none.
+  double vram_hit_rate() const;
   // Clears those, and the cache's.
   void clear_figures();
 

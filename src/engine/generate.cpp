@@ -14,12 +14,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-int64_t bytes_read(const StageClock& clock) {
-  int64_t bytes = 0;
-  for (int stage = 0; stage < kStages; ++stage) bytes += clock[static_cast<Stage>(stage)].bytes;
-  return bytes;
-}
-
 // The part of the prompt the session doesn't hold yet; at least one token, whose logits start the
 // answer.
 std::span<const int32_t> rest_of_prompt(Session& session, std::span<const int32_t> prompt) {
@@ -72,7 +66,7 @@ Generated generate(Engine& engine, Session& session, std::span<const int32_t> pr
     ++result.decode_steps;
   }
   result.decode_seconds = seconds_since(start);
-  result.decode_bytes = bytes_read(engine.clock());
+  result.decode_bytes = engine.clock().bytes();
   if (const ExpertCache* cache = engine.cache()) result.decode_cache = cache->stats();
   return result;
 }

@@ -40,6 +40,12 @@ class HostRunner : public Runner {
   ExpertCache* cache() override { return forward_.cache(); }
   double guess_precision(int32_t layer) const override { return forward_.guess_precision(layer); }
   StageClock& clock() override { return forward_.clock(); }
+  void set_timing(bool) override {}
+  double vram_hit_rate() const override { return 1; }
+  void clear_figures() override {
+    clock().clear();
+    if (cache() != nullptr) cache()->clear_stats();
+  }
   int64_t scratch_bytes() const override { return forward_.scratch_bytes(); }
 
  private:

@@ -48,6 +48,13 @@ class Runner {
   virtual ExpertCache* cache() = 0;  // null where no experts are read as they are wanted
   virtual double guess_precision(int32_t layer) const = 0;  // as of Forward
   virtual StageClock& clock() = 0;
+  // Whether steps also take the time of stages on a GPU; they are slower then. A runner without a
+  // GPU always has all times.
+  virtual void set_timing(bool on) = 0;
+  // Of the picks in layers that a GPU holds a part of; 1 where there is none.
+  virtual double vram_hit_rate() const = 0;
+  // The clock, and what the rates of hits are of.
+  virtual void clear_figures() = 0;
   virtual int64_t scratch_bytes() const = 0;  // of the host
 };
 

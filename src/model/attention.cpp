@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "model/cache_reads.h"
 #include "model/step.h"
 
 namespace hearth {
@@ -211,19 +212,6 @@ void unrotate_outputs(Step& step, int32_t layer) {
   });
 }
 
-void count_attention(Step& step, int32_t layer) {
-  StageTotals& totals = step.compute.clock[Stage::kAttention];
-  const ModelConfig& config = step.config;
-  for (int32_t row = 0; row < step.batch.n(); ++row) {
-    const BatchRow& at = step.batch.rows[row];
-    int64_t rows = std::min<int64_t>(at.position + 1, config.window);
-    if (kind_of(step, layer) == LayerKind::kHca) rows += (at.position + 1) / 128;
-    if (kind_of(step, layer) == LayerKind::kCsa) rows += step.act.selected_count.as<int32_t>()[row];
-    totals.bytes += rows * config.head_dim * kv_value_bytes(at.cache->type());
-    totals.flops += 4 * rows * config.heads * config.head_dim;
-  }
-}
-
 // out = Wo_b concat_g (Wo_a[g] o_group_g).
 void project_output(Step& step, const AttentionWeights& weights) {
   const ModelConfig& config = step.config;
@@ -271,7 +259,10 @@ void attention(Step& step, int32_t layer, const AttentionWeights& weights) {
   }
   attend(step, layer, weights);
   unrotate_outputs(step, layer);
-  count_attention(step, layer);
+  for (const BatchRow& row : step.batch.rows) {
+    count_attention(step.config, kind_of(step, layer), row.position, row.cache->type(),
+                    step.compute.clock[Stage::kAttention]);
+  }
   project_output(step, weights);
 }
 

@@ -19,7 +19,7 @@ HostExperts::HostExperts(const ModelConfig& config, std::vector<LayerExperts> la
       weights_(static_cast<size_t>(limits.chunk_tokens) * (config.experts_used + 1)),
       counts_(limits.chunk_tokens) {}
 
-void HostExperts::run(int32_t layer, const HostExpertWork& work) {
+void HostExperts::run(int32_t layer, const HostExpertWork& work, StageTotals& totals) {
   HEARTH_CHECK(work.n <= std::ssize(counts_));
   compute_.prefill = work.prefill;
   take_picks(work);
@@ -27,7 +27,7 @@ void HostExperts::run(int32_t layer, const HostExpertWork& work) {
   std::copy_n(work.x, work.n * config_.dim, x.values);
   store_.begin_layer(layer, {static_cast<int32_t>(work.n), config_.experts_used, picks_.data()});
   if (store_.is_done()) std::fill_n(work.y, work.n * config_.dim, 0.0f);
-  routed_experts(compute_, scratch_, store_,
+  routed_experts(compute_, totals, scratch_, store_,
                  {x, work.n, weights_.data(), counts_.data(), work.y, config_.dim,
                   config_.expert_clamp[layer]});
 }

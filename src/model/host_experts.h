@@ -34,10 +34,10 @@ class HostExperts {
               const Workers& workers, const Limits& limits,
               std::unique_ptr<ExpertCache> cache = nullptr);
 
-  // Where an expert can't be read the sums are not whole, and take_failure tells.
-  void run(int32_t layer, const HostExpertWork& work);
+  // Adds its time and what it reads and computes to `totals`. Where an expert can't be read the
+  // sums are not whole, and take_failure tells.
+  void run(int32_t layer, const HostExpertWork& work, StageTotals& totals);
   ExpertStore& store() { return store_; }
-  StageClock& clock() { return compute_.clock; }
   int64_t bytes() const;  // of scratch memory
 
  private:

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "model/cache_reads.h"
 #include "model/step.h"
 
 namespace hearth {
@@ -133,17 +134,14 @@ void select_for_group(Step& step, int32_t layer, Group group) {
 
 void select_entries(Step& step, int32_t layer) {
   const int32_t top_k = step.config.index_top_k;
-  StageTotals& totals = step.compute.clock[Stage::kIndexer];
   int32_t* counts = step.act.selected_count.as<int32_t>();
   for (int32_t row = 0; row < step.batch.n(); ++row) {
-    const int64_t visible = visible_entries(step.batch.rows[row].position);
+    const BatchRow& at = step.batch.rows[row];
+    const int64_t visible = visible_entries(at.position);
+    count_index_scores(step.config, at.position, at.cache->type(),
+                       step.compute.clock[Stage::kIndexer]);
     counts[row] = static_cast<int32_t>(std::min<int64_t>(visible, top_k));
-    if (visible > top_k) {
-      totals.bytes +=
-          visible * step.config.index_dim * kv_value_bytes(step.batch.rows[row].cache->type());
-      totals.flops += 2 * visible * step.config.index_dim * step.config.index_heads;
-      continue;
-    }
+    if (visible > top_k) continue;
     int32_t* selected = step.act.selected.as<int32_t>() + static_cast<int64_t>(row) * top_k;
     for (int32_t e = 0; e < counts[row]; ++e) selected[e] = e;
   }

@@ -87,8 +87,7 @@ void count_work(StageTotals& totals, std::span<const Product> products) {
   for (const Product& product : products) {
     HEARTH_CHECK(product.x->width == product.w.cols);
     HEARTH_CHECK(product.x->is_rounded || !reads_quantized(product.w.type));
-    totals.bytes += product.w.rows * row_bytes(product.w.type, product.w.cols);
-    totals.flops += 2 * product.w.rows * product.w.cols * product.n;
+    count_product(totals, product.w.type, product.w.rows, product.w.cols, product.n);
   }
 }
 

@@ -34,7 +34,7 @@ void experts(Step& step, int32_t layer, const MoeWeights& weights, ExpertStore& 
   const ExpertSums sums{
       act.x.rows(),      step.batch.n(),     act.pick_weights.as<float>(),   nullptr,
       act.output_row(0), act.streams_stride, step.config.expert_clamp[layer]};
-  routed_experts(step.compute, act.experts, store, sums);
+  routed_experts(step.compute, step.compute.clock[Stage::kRoutedExperts], act.experts, store, sums);
 }
 
 }  // namespace hearth

@@ -127,9 +127,8 @@ int64_t ExpertScratch::bytes() const {
   return static_cast<int64_t>(total) + hidden.bytes();
 }
 
-void routed_experts(Compute& compute, ExpertScratch& scratch, ExpertStore& store,
-                    const ExpertSums& sums) {
-  StageTotals& totals = compute.clock[Stage::kRoutedExperts];
+void routed_experts(Compute& compute, StageTotals& totals, ExpertScratch& scratch,
+                    ExpertStore& store, const ExpertSums& sums) {
   const StageTimer timer(totals);
   const ExpertHidden hidden{scratch.gate.as<float>(), scratch.up.as<float>(),
                             scratch.hidden.fresh(), sums.clamp};

@@ -57,7 +57,7 @@ struct ExpertSums {
 
 // Of the layer that the store has begun. Where a read fails the rest is left out, and the store
 // knows.
-void routed_experts(Compute& compute, ExpertScratch& scratch, ExpertStore& store,
-                    const ExpertSums& sums);
+void routed_experts(Compute& compute, StageTotals& totals, ExpertScratch& scratch,
+                    ExpertStore& store, const ExpertSums& sums);
 
 }  // namespace hearth

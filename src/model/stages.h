@@ -6,6 +6,8 @@
 #include <chrono>
 #include <cstdint>
 
+#include "base/tensor_type.h"
+
 namespace hearth {
 
 enum class Stage {
@@ -17,11 +19,12 @@ enum class Stage {
   kAttention,
   kRouter,
   kRoutedExperts,
+  kHostExperts,  // routed ones that the CPU computes beside a GPU
   kSharedExpert,
   kHead,
   kSampling,
 };
-constexpr int kStages = 11;
+constexpr int kStages = 12;
 const char* stage_name(Stage stage);
 
 struct StageTotals {
@@ -30,16 +33,25 @@ struct StageTotals {
   int64_t flops = 0;  // multiply-adds count twice
 };
 
+// A matrix [rows, cols] that is read once, or `reads` of this shape, times `n` rows in all.
+void count_product(StageTotals& totals, TensorType type, int64_t rows, int64_t cols, int64_t n,
+                   int64_t reads = 1);
+
 // Totals since the last clear. Written by the thread that runs the model.
 class StageClock {
  public:
   void clear() { totals_ = {}; }
   StageTotals& operator[](Stage stage) { return totals_[static_cast<int>(stage)]; }
   const StageTotals& operator[](Stage stage) const { return totals_[static_cast<int>(stage)]; }
+  StageClock& operator+=(const StageClock& more);
+  int64_t bytes() const;  // of all stages
 
  private:
   std::array<StageTotals, kStages> totals_;
 };
+
+// What has been added since the clock was `before`.
+StageClock operator-(const StageClock& now, const StageClock& before);
 
 // Adds the time of its own life to a stage.
 class StageTimer {

@@ -1,5 +1,6 @@
 // Multi-query attention, step by step as in model/attention.cpp.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -65,11 +66,14 @@ void add_compressor(const DeviceStep& step, const DeviceCompressor& weights, flo
 // weights.
 void project_input(const DeviceStep& step, int32_t layer, const DeviceAttention& weights) {
   DeviceScratch& act = step.act;
-  std::vector<DeviceProduct> products = {product(step, weights.q_a, act.q_low.fresh().values),
-                                         product(step, weights.kv, act.kv)};
-  if (kind_of(step, layer) != LayerKind::kWindow) {
-    add_compressor(step, weights.compressor, act.entry_inputs, products);
-  }
+  step.meter.mark(Stage::kAttentionProjections);
+  const std::array down = {product(step, weights.q_a, act.q_low.fresh().values),
+                           product(step, weights.kv, act.kv)};
+  multiply_all(step, down, act.x, step.batch.n);
+  if (kind_of(step, layer) == LayerKind::kWindow) return;
+  step.meter.mark(Stage::kCompressor);
+  std::vector<DeviceProduct> products;
+  add_compressor(step, weights.compressor, act.entry_inputs, products);
   if (kind_of(step, layer) == LayerKind::kCsa) {
     add_compressor(step, weights.indexer.keys, act.index_inputs, products);
     products.push_back(product(step, weights.indexer.head_mix, act.index_weights));
@@ -79,6 +83,7 @@ void project_input(const DeviceStep& step, int32_t layer, const DeviceAttention&
 
 // kv rows, normed and rotated, into each sequence's ring.
 void store_window_rows(const DeviceStep& step, int32_t layer, const DeviceAttention& weights) {
+  step.meter.mark(Stage::kAttentionProjections);
   GpuNormHeadsParams params = norm_heads(step, layer, step.act.kv, weights.kv_norm, 1);
   params.caches = step.caches(layer);
   step.kernels.norm_heads(params, step.stream);
@@ -90,6 +95,7 @@ void project_queries(const DeviceStep& step, int32_t layer, const DeviceAttentio
   const ModelConfig& config = step.config;
   DeviceScratch& act = step.act;
   const bool is_csa = kind_of(step, layer) == LayerKind::kCsa;
+  step.meter.mark(Stage::kAttentionProjections);
   step.kernels.rms_norm({.x = act.q_low.values,
                          .gain = weights.q_a_norm,
                          .eps = config.rms_eps,
@@ -110,6 +116,7 @@ void project_queries(const DeviceStep& step, int32_t layer, const DeviceAttentio
 void append_entries(const DeviceStep& step, int32_t layer, const DeviceCompressor& weights,
                     const float* inputs, bool of_index) {
   const bool is_csa = kind_of(step, layer) == LayerKind::kCsa;
+  step.meter.mark(of_index ? Stage::kIndexer : Stage::kCompressor);
   const DeviceAngles& angles = is_csa ? step.act.csa_angles : step.act.hca_angles;
   step.kernels.append_entries({.inputs = inputs,
                                .rows = step.batch.rows,
@@ -135,6 +142,7 @@ void attend(const DeviceStep& step, int32_t layer, const DeviceAttention& weight
   const ModelConfig& config = step.config;
   const bool is_selected = kind_of(step, layer) == LayerKind::kCsa;
   const DeviceAngles& angles = angles_of(step, layer);
+  step.meter.mark(Stage::kAttention);
   DeviceRows& out = step.act.attention_out.fresh();
   const bool is_prefill = step.batch.prefill && step.batch.n > kRowsInParts;
   out.is_rounded = !is_prefill && out.rounded.codes != nullptr && config.head_dim % 32 == 0;
@@ -166,6 +174,7 @@ void attend(const DeviceStep& step, int32_t layer, const DeviceAttention& weight
 void project_output(const DeviceStep& step, const DeviceAttention& weights) {
   const ModelConfig& config = step.config;
   DeviceScratch& act = step.act;
+  step.meter.mark(Stage::kAttentionProjections);
   const int64_t n = step.batch.n;
   const int32_t groups = config.output_groups;
   const int64_t grouped_width = int64_t{groups} * config.output_rank;

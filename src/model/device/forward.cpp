@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "model/cache_reads.h"
 #include "model/device/exchange.h"
 #include "model/device/expert_stream.h"
 #include "model/device/replay.h"
@@ -37,7 +38,8 @@ class DeviceForward::Pass {
         stream_(device_.create_stream()),
         layer_done_{device_.create_event(), device_.create_event()},
         inputs_(device_, config_, model.embedding, limits),
-        replay_(device_, stream_) {
+        meter_(device_, stream_),
+        replay_(device_, stream_, meter_.clock()) {
     const DeviceSizes sizes{context, limits_, weights_.rounds_streams};
     memory_ =
         allocate_for(device_, "activations", scratch_bytes(config_, device_.kernels(), sizes));
@@ -60,12 +62,15 @@ class DeviceForward::Pass {
                              const std::function<bool(int32_t)>& on_layer) {
     check_segments(segments);
     routed_.begin_step(stream_);
+    meter_.begin_step();
+    meter_.mark(Stage::kEmbedding);  // its rows come with the step's inputs
     const DeviceBatch& batch = inputs_.upload(segments, wanted, stream_);
     const RoutedRows routed{config_.dim, config_.experts_used};
     act_.picks = routed.picks(act_.x.values, batch.n);
     act_.pick_weights = routed.weights(act_.x.values, batch.n);
-    const DeviceStep step{config_, weights_, device_.kernels(), stream_.handle(), act_, batch};
-    replay_.begin(kind_of(batch), observer == nullptr && batch.run_max == 1);
+    const DeviceStep step{config_, weights_, device_.kernels(), stream_.handle(), act_,
+                          batch,   meter_};
+    replay_.begin(kind_of(batch), observer == nullptr && !meter_.timing() && batch.run_max == 1);
     replay_.piece([&] { embed(step); });
     if (observer != nullptr) show(step, -1, *observer);
     for (int32_t layer = 0; layer < config_.layers; ++layer) {
@@ -81,7 +86,11 @@ class DeviceForward::Pass {
     routed_.end_step();
     if (wanted != LogitRows::kNone) replay_.piece([&] { head(step); });
     replay_.end();
-    return wanted == LogitRows::kNone ? std::span<const float>() : logits(batch.wanted);
+    const std::span<const float> result =
+        wanted == LogitRows::kNone ? std::span<const float>() : bring_logits(batch.wanted);
+    meter_.end_step();
+    if (wanted != LogitRows::kNone) device_.synchronize(stream_);
+    return result;
   }
 
   int32_t chunk_tokens() const { return limits_.chunk_tokens; }
@@ -93,7 +102,7 @@ class DeviceForward::Pass {
            (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0) +
            (sent_ ? expert_stream_pinned_bytes(config_.experts, limits_) : 0);
   }
-  StageClock& clock() { return elsewhere_ != nullptr ? elsewhere_->clock() : clock_; }
+  StageMeter& meter() { return meter_; }
 
  private:
   void check_segments(std::span<const DeviceSegment> segments) const {
@@ -116,7 +125,9 @@ class DeviceForward::Pass {
   void run_layer(const DeviceStep& step, int32_t layer) {
     const DeviceMoe& weights = weights_.layers[layer].moe;
     const DeviceExperts routed{routed_.gate(layer), routed_.up(layer), routed_.down(layer)};
+    count_cache_reads(step, layer);
     if (routed_.holds_all(layer)) {
+      count_routed(routed, step.batch.n, step.batch.n * config_.experts_used);
       replay_.piece([&] {
         run_to_router(step, layer);
         experts(step, layer, weights, routed);
@@ -131,11 +142,13 @@ class DeviceForward::Pass {
     });
     exchange_->mark(stream_);
     replay_.piece([&] { experts(step, layer, weights, routed); });
+    meter_.pause();
     const BroughtRows rows = exchange_->wait(step.batch.n);
     const bool sends = sent_ && step.batch.prefill;
     if (sends) send_experts(step, layer, rows.picks);
-    compute_elsewhere(layer, step.batch, rows);
+    count_routed(routed, step.batch.n, compute_elsewhere(layer, step.batch, rows));
     replay_.piece([&] {
+      meter_.mark(Stage::kRoutedExperts);
       exchange_->send(act_.elsewhere, step.batch.n, stream_);
       sum_experts(step, sends ? sent_->on_device() : routed, act_.elsewhere);
       leave_hyper_connection(step);
@@ -159,17 +172,45 @@ class DeviceForward::Pass {
     sent_->run(stream_, [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
   }
 
-  // While the device computes the experts that it holds or is sent.
-  void compute_elsewhere(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows) {
+  // What depends on the rows' positions, which steps of one kind do not share.
+  void count_cache_reads(const DeviceStep& step, int32_t layer) {
+    const LayerKind kind = config_.kinds[layer];
+    for (const GpuRow& row : step.batch.host_rows) {
+      count_attention(config_, kind, row.position, step.batch.kv_type,
+                      meter_.clock()[Stage::kAttention]);
+      if (kind != LayerKind::kCsa) continue;
+      count_index_scores(config_, row.position, step.batch.kv_type,
+                         meter_.clock()[Stage::kIndexer]);
+    }
+  }
+
+  // `picks` of n rows that the device computes. Rows may share experts, and how many do the host
+  // need not know: bytes are counted of a row alone.
+  void count_routed(const DeviceExperts& routed, int64_t n, int64_t picks) {
+    StageTotals& totals = meter_.clock()[Stage::kRoutedExperts];
+    for (const GpuExpertMatrices* w : {&routed.gate, &routed.up, &routed.down}) {
+      count_product(totals, w->type, w->rows, w->cols, picks, n == 1 ? picks : 0);
+    }
+  }
+
+  // While the device computes the experts that it holds or is sent. Returns how many picks are of
+  // these.
+  int64_t compute_elsewhere(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows) {
     const bool sends = sent_ && batch.prefill;
     const int64_t picks = batch.n * config_.experts_used;
     routed_.use(layer, static_cast<int32_t>(batch.n), config_.experts_used, rows.picks);
+    int64_t held = 0;
     for (int64_t i = 0; i < picks; ++i) {
       const int32_t pick = rows.picks[i];
-      masked_picks_[i] = routed_.holds(layer, pick) || (sends && sent_->sends(pick)) ? -1 : pick;
+      const bool on_device = routed_.holds(layer, pick) || (sends && sent_->sends(pick));
+      masked_picks_[i] = on_device ? -1 : pick;
+      held += on_device;
     }
-    elsewhere_->run(layer, {batch.n, rows.x, masked_picks_.data(), rows.weights, batch.prefill,
-                            exchange_->sums()});
+    elsewhere_->run(
+        layer,
+        {batch.n, rows.x, masked_picks_.data(), rows.weights, batch.prefill, exchange_->sums()},
+        meter_.clock()[Stage::kHostExperts]);
+    return held;
   }
 
   // Layer number `layer` is enqueued or, behind the last, none: waits for the one before it.
@@ -192,10 +233,10 @@ class DeviceForward::Pass {
     observer.streams(layer, streams.data(), width, n);
   }
 
-  std::span<const float> logits(int64_t rows) {
+  // Enqueues their copy.
+  std::span<const float> bring_logits(int64_t rows) {
     const size_t count = static_cast<size_t>(rows * config_.vocab);
     device_.copy_to_host(logits_.data(), act_.logits, count * sizeof(float), stream_);
-    device_.synchronize(stream_);
     return {logits_.as<float>(), count};
   }
 
@@ -221,11 +262,11 @@ class DeviceForward::Pass {
   Stream stream_;
   std::array<Event, 2> layer_done_;  // of the layers of even and of odd number
   StepInputs inputs_;
+  StageMeter meter_;
   Replay replay_;
   DeviceBuffer memory_;
   DeviceScratch act_{};
   PinnedBuffer logits_;
-  StageClock clock_;
   std::optional<Exchange> exchange_;   // where experts are computed elsewhere
   std::optional<ExpertStream> sent_;   // where some of these are sent, in prompts
   std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those on the device
@@ -238,7 +279,8 @@ DeviceForward::~DeviceForward() = default;
 int32_t DeviceForward::chunk_tokens() const { return pass_->chunk_tokens(); }
 int64_t DeviceForward::bytes() const { return pass_->bytes(); }
 int64_t DeviceForward::pinned_bytes() const { return pass_->pinned_bytes(); }
-StageClock& DeviceForward::clock() { return pass_->clock(); }
+StageClock& DeviceForward::clock() { return pass_->meter().clock(); }
+void DeviceForward::set_timing(bool on) { pass_->meter().set_timing(on); }
 
 std::span<const float> DeviceForward::run(std::span<const DeviceSegment> segments, LogitRows wanted,
                                           ForwardObserver* observer,

@@ -45,7 +45,11 @@ class DeviceForward {
   int32_t chunk_tokens() const;
   int64_t bytes() const;         // taken on the device
   int64_t pinned_bytes() const;  // taken on the host
+  // What steps read and compute, and the time of the experts on the host, which passes beside the
+  // others'. The stages on the device have times only of steps with timing: these are not replayed,
+  // so they take longer, and end when the device is done.
   StageClock& clock();
+  void set_timing(bool on);
 
   // As Forward::run; the segments' caches hold rows of one type. Where an expert can't be read the
   // run ends early, and the store of `elsewhere` tells. Without logits wanted, the device may still

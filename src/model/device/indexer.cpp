@@ -39,6 +39,7 @@ void score_entries(const DeviceStep& step, int32_t layer, Group group) {
 
 void select_entries(const DeviceStep& step, int32_t layer) {
   const int32_t top_k = step.config.index_top_k;
+  step.meter.mark(Stage::kIndexer);
   for (int64_t first = 0; first < step.batch.n; first += step.act.index_group) {
     const Group group{first, std::min(step.act.index_group, step.batch.n - first)};
     // Else every entry is seen.

@@ -49,6 +49,9 @@ void launch_products(const DeviceStep& step, std::span<const GpuMatmulParams> pr
 
 void multiply_all(const DeviceStep& step, std::span<const DeviceProduct> products, DeviceRows& x,
                   int64_t x_count) {
+  for (const DeviceProduct& product : products) {
+    count_product(step.meter.totals(), product.w.type, product.w.rows, product.w.cols, product.n);
+  }
   for (size_t i = 0; i < products.size(); ++i) {
     const TensorType type = products[i].w.type;
     const auto is_same = [&](const DeviceProduct& product) { return product.w.type == type; };

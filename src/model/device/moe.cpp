@@ -45,6 +45,10 @@ int32_t tile_size(const DeviceStep& step, const DeviceExperts& weights, const Gp
 }
 
 void shared_expert(const DeviceStep& step, const DeviceExperts& weights, float clamp) {
+  step.meter.mark(Stage::kSharedExpert);
+  for (const GpuExpertMatrices* w : {&weights.gate, &weights.up, &weights.down}) {
+    count_product(step.meter.totals(), w->type, w->rows, w->cols, step.batch.n);
+  }
   GpuPicks everyone{.picks = nullptr, .tiles = {}, .n = step.batch.n, .used = 1, .experts = 1};
   everyone.tile_size = tile_size(step, weights, everyone);
   expert_hidden(step, weights, everyone, clamp, step.act.shared_hidden);
@@ -78,6 +82,7 @@ GpuPicks tile_picks(const DeviceStep& step, const DeviceExperts& weights) {
 void route(const DeviceStep& step, const DeviceMoe& weights) {
   const ModelConfig& config = step.config;
   DeviceScratch& act = step.act;
+  step.meter.mark(Stage::kRouter);
   multiply(step, weights.router, act.x, step.batch.n, act.router_logits, config.experts);
   step.kernels.route({.logits = act.router_logits,
                       .bias = weights.bias,
@@ -100,12 +105,14 @@ void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights,
 }
 
 void routed_experts(const DeviceStep& step, int32_t layer, const DeviceExperts& routed) {
+  step.meter.mark(Stage::kRoutedExperts);
   const GpuPicks picks = tile_picks(step, routed);
   expert_hidden(step, routed, picks, step.config.expert_clamp[layer], step.act.expert_hidden);
   expert_output(step, routed, picks, 0, step.act.expert_hidden);
 }
 
 void sum_experts(const DeviceStep& step, const DeviceExperts& routed, const float* elsewhere) {
+  step.meter.mark(Stage::kRoutedExperts);
   step.kernels.sum_experts({.outputs = step.act.expert_out,
                             .weights = step.act.pick_weights,
                             .picks = step.act.picks,

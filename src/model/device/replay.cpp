@@ -1,6 +1,7 @@
 #include "model/device/replay.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -45,9 +46,15 @@ void Replay::piece(const std::function<void()>& enqueue) {
     enqueue();
     return;
   }
-  if (mode_ == Mode::kCapture) current_->pieces.push_back(device_.capture(stream_, enqueue));
+  if (mode_ == Mode::kCapture) {
+    const StageClock before = clock_;
+    DeviceGraph graph = device_.capture(stream_, enqueue);
+    current_->pieces.push_back({std::move(graph), clock_ - before});
+  }
   HEARTH_CHECK(next_piece_ < current_->pieces.size());
-  device_.launch(current_->pieces[next_piece_++], stream_);
+  const Piece& piece = current_->pieces[next_piece_++];
+  if (mode_ == Mode::kLaunch) clock_ += piece.work;
+  device_.launch(piece.graph, stream_);
 }
 
 void Replay::end() {

@@ -8,6 +8,7 @@
 
 #include "base/tensor_type.h"
 #include "device/device.h"
+#include "model/stages.h"
 
 namespace hearth {
 
@@ -26,8 +27,10 @@ struct StepKind {
 
 class Replay {
  public:
-  // Both must outlive the object.
-  Replay(Device& device, const Stream& stream) : device_(device), stream_(stream) {}
+  // All must outlive the object. What a piece adds to `clock` when it is captured is added again
+  // each time it is launched.
+  Replay(Device& device, const Stream& stream, StageClock& clock)
+      : device_(device), stream_(stream), clock_(clock) {}
 
   // Before the first piece of a step. Steps that are not `repeats` are only enqueued.
   void begin(const StepKind& kind, bool repeats);
@@ -39,15 +42,20 @@ class Replay {
 
  private:
   enum class Mode { kEnqueue, kCapture, kLaunch };
+  struct Piece {
+    DeviceGraph graph;
+    StageClock work;
+  };
   struct Recording {
     StepKind kind;
-    std::vector<DeviceGraph> pieces;
+    std::vector<Piece> pieces;
     int64_t used_at;  // step
   };
   Recording* find(const StepKind& kind);
 
   Device& device_;
   const Stream& stream_;
+  StageClock& clock_;
   Mode mode_ = Mode::kEnqueue;
   std::vector<Recording> recordings_;
   Recording* current_ = nullptr;

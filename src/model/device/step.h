@@ -8,6 +8,7 @@
 #include "model/config.h"
 #include "model/device/inputs.h"
 #include "model/device/scratch.h"
+#include "model/device/stage_meter.h"
 #include "model/device/weights.h"
 
 namespace hearth {
@@ -19,6 +20,7 @@ struct DeviceStep {
   GpuStream stream;
   DeviceScratch& act;
   const DeviceBatch& batch;
+  StageMeter& meter;  // each of the functions below marks its stages
 
   const GpuSequenceCache* caches(int32_t layer) const {
     return batch.caches + layer * batch.sequences;
@@ -62,7 +64,8 @@ void attention(const DeviceStep& step, int32_t layer);
 void select_entries(const DeviceStep& step, int32_t layer);
 
 void route(const DeviceStep& step, const DeviceMoe& weights);
-// The shared expert and those in the device's memory, to act.expert_out.
+// The shared expert and those in the device's memory, to act.expert_out. What the latter read
+// depends on the picks, so it isn't counted here.
 void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights,
              const DeviceExperts& routed);
 // Of the routed experts only those in this memory, to act.expert_out; the others' rows stay.

@@ -25,6 +25,7 @@ bool has_parts(const DeviceStep& step, const DeviceHyper& weights) {
 void project_streams(const DeviceStep& step, const DeviceHyper& weights, const int32_t* rows,
                      int64_t n) {
   if (has_parts(step, weights)) {
+    count_product(step.meter.totals(), weights.fn.type, weights.fn.rows, weights.fn.cols, n);
     step.kernels.project_streams({.fn = weights.fn,
                                   .streams = step.act.streams.values,
                                   .rows = rows,
@@ -70,6 +71,9 @@ void mix_streams(const DeviceStep& step, const DeviceHyper& weights, const float
 }  // namespace
 
 void embed(const DeviceStep& step) {
+  step.meter.mark(Stage::kEmbedding);
+  const Matrix& rows = step.batch.embeddings;
+  step.meter.totals().bytes += rows.rows * row_bytes(rows.type, rows.cols);
   step.kernels.embed({.table = step.batch.embeddings,
                       .tokens = nullptr,
                       .n = step.batch.n,
@@ -84,11 +88,13 @@ void embed(const DeviceStep& step) {
 }
 
 void enter_hyper_connection(const DeviceStep& step, const DeviceHyper& weights, const float* norm) {
+  step.meter.mark(Stage::kHyperConnection);
   project_streams(step, weights, nullptr, step.batch.n);
   mix_streams(step, weights, norm, nullptr, step.batch.n, step.act.coefficients, step.act.x);
 }
 
 void leave_hyper_connection(const DeviceStep& step) {
+  step.meter.mark(Stage::kHyperConnection);
   float* streams = step.act.streams.fresh().values;
   step.kernels.leave_hyper({.streams = streams,
                             .output = step.act.output,
@@ -101,6 +107,7 @@ void leave_hyper_connection(const DeviceStep& step) {
 }
 
 void head(const DeviceStep& step) {
+  step.meter.mark(Stage::kHead);
   const DeviceWeights& weights = step.weights;
   const int64_t n = step.batch.wanted;
   project_streams(step, weights.head_hyper, step.batch.wanted_rows, n);
