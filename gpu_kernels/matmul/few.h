@@ -308,6 +308,7 @@ template <typename F, int kTokens, int kRows>
 void launch_few(FewParams& few, GpuStream stream) {
   constexpr auto kKernel = few_kernel<F, kTokens, kRows>;
   constexpr size_t kShared = FewRows<F, kRows>::kSharedBytes;
+  static_assert(kShared <= kSharedLeast);
   static const int64_t at_once = blocks_at_once(kKernel, kBlockThreads, kShared);
   const auto blocks_for = [](const FewPart& part) {
     return divide_up(divide_up(part.rows, kRows) * part.ways, kFewWarps);
