@@ -7,6 +7,8 @@
 //   kTableBytes, load_table()   where unpacking looks things up: the size of its table, a multiple
 //                         of 16, and how the threads of a block together put it at the beginning
 //                         of the shared memory; they meet before they unpack
+//   kIsBfloat16           weights are stored as tensor cores take them
+//   kIsRounded            many tokens are multiplied by weights rounded to bfloat16
 // and the rest from one of the two bases here: what a piece is, what of the activations meets it,
 // the product, and the weights as floats or bfloat16s; and that there is no table. Sums go in one
 // order, whatever the number of tokens.
