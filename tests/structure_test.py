@@ -370,6 +370,11 @@ def tree():
     return files
 
 
+def undefined_symbols(path):
+    listing = subprocess.run(["nm", "-u", path], capture_output=True, text=True, check=True).stdout
+    return {line.split()[-1] for line in listing.splitlines() if line.strip()}
+
+
 def compile_commands(build):
     entries = json.loads((build / "compile_commands.json").read_text())
     commands = []
@@ -444,6 +449,15 @@ class Structure(unittest.TestCase):
             symbols = symbols_of(objects[folder])
             self.assertTrue(any(f"hearth::{isa}::" in name for _, name in symbols))
             self.expect_none([f"{isa}: {p}" for p in symbol_problems(isa, symbols)])
+
+    def test_host_code_calls_no_device_functions(self):
+        """nvcc compiles such a call in a template without a word, to one that ends the program: exit. Device functions
+        are inline, so that nothing else is left of them in the host's code."""
+        self.commands()
+        objects = sorted(self.build.glob("gpu_kernels/CMakeFiles/hearth_gpu_kernels.dir/**/*.cu.o"))
+        if not objects:
+            self.skipTest("the GPU kernels are not built")
+        self.expect_none([f"{path.name} calls exit" for path in objects if "exit" in undefined_symbols(path)])
 
     def commands(self):
         if self.build is None or not (self.build / "compile_commands.json").exists():

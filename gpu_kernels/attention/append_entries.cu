@@ -89,7 +89,7 @@ __device__ __forceinline__ float mix_channel(const GpuAppendEntriesParams& p,
 }
 
 // The sum over the block, in every thread.
-__device__ float block_sum(float value) {
+__device__ __forceinline__ float block_sum(float value) {
   __shared__ float sums[kWarps];
   value = warp_sum(value);
   if (threadIdx.x % kWarpLanes == 0) sums[threadIdx.x / kWarpLanes] = value;

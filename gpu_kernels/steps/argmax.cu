@@ -45,7 +45,7 @@ __device__ __forceinline__ void for_logits(const float* row, int64_t vocab, cons
 }
 
 // The best of the block, in every thread.
-__device__ Best block_best(Best best) {
+__device__ __forceinline__ Best block_best(Best best) {
   __shared__ Best bests[kWarps];
   for (int distance = kWarpLanes / 2; distance > 0; distance /= 2) {
     const float value = __shfl_xor_sync(kAllLanes, best.value, distance);

@@ -20,7 +20,8 @@ __device__ __forceinline__ float factor_of(const GpuEnterHyperParams& p, float s
 }
 
 // 1 / rms of the flattened streams of a row.
-__device__ float streams_factor(const GpuEnterHyperParams& p, const float* streams, float* sums) {
+__device__ __forceinline__ float streams_factor(const GpuEnterHyperParams& p, const float* streams,
+                                                float* sums) {
   const int64_t width = p.stream_count * p.dim;
   float sum = 0;
   for (int64_t i = threadIdx.x; i < width / 4; i += kThreads) {
@@ -30,8 +31,8 @@ __device__ float streams_factor(const GpuEnterHyperParams& p, const float* strea
 }
 
 // The `count` mixes of a row and behind them its squares, each from the parts by a warp.
-__device__ void sum_parts(const GpuEnterHyperParams& p, const float* parts, int count,
-                          float* mixes) {
+__device__ __forceinline__ void sum_parts(const GpuEnterHyperParams& p, const float* parts,
+                                          int count, float* mixes) {
   const int64_t splits = divide_up(p.stream_count * p.dim, kGpuMixColumns);
   const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
   for (int i = static_cast<int>(threadIdx.x) / kWarpLanes; i <= count; i += kWarps) {
@@ -52,7 +53,8 @@ struct Balanced {
 };
 
 // Divides every element by eps and the sum of its row or column.
-__device__ void scale_lines(Balanced& m, int& now, int32_t size, bool columns, float eps) {
+__device__ __forceinline__ void scale_lines(Balanced& m, int& now, int32_t size, bool columns,
+                                            float eps) {
   const float* from = m.states[now];
   float* to = m.states[1 - now];
   for (int i = static_cast<int>(threadIdx.x); i < size * size; i += kWarpLanes) {
@@ -81,8 +83,8 @@ __device__ __forceinline__ float balance_four(float element, int32_t iterations,
 }
 
 // The coefficients of row `row` that leaving takes, by the first warp.
-__device__ void balance(const GpuEnterHyperParams& p, const float* mixes, float factor, int64_t row,
-                        Balanced& m) {
+__device__ __forceinline__ void balance(const GpuEnterHyperParams& p, const float* mixes,
+                                        float factor, int64_t row, Balanced& m) {
   const int32_t size = p.stream_count;
   const int lane = static_cast<int>(threadIdx.x);
   auto mix = [&](int i, int part) { return mixes[i] * factor * p.scale[part] + p.base[i]; };
@@ -135,8 +137,9 @@ __device__ __forceinline__ float4 mix_quad(const GpuEnterHyperParams& p, const f
 
 // The input of the sub-layer.
 template <int kMost>
-__device__ void mix_row(const GpuEnterHyperParams& p, const float* streams, const float* mixes,
-                        float factor, int64_t row, float* sums) {
+__device__ __forceinline__ void mix_row(const GpuEnterHyperParams& p, const float* streams,
+                                        const float* mixes, float factor, int64_t row,
+                                        float* sums) {
   float pre[kMost];
   HEARTH_UNROLL
   for (int s = 0; s < kMost; ++s) {

@@ -21,7 +21,8 @@ __device__ __forceinline__ bool is_before(const Choice& a, const Choice& b) {
 }
 
 // The first of those behind `last`, in every lane.
-__device__ Choice next_choice(const float* biased, int32_t experts, const Choice& last) {
+__device__ __forceinline__ Choice next_choice(const float* biased, int32_t experts,
+                                              const Choice& last) {
   Choice best = {bits_to_float(0xff800000), kNobody};
   for (int32_t e = static_cast<int32_t>(threadIdx.x) % kWarpLanes; e < experts; e += kWarpLanes) {
     const Choice own = {biased[e], e};
@@ -36,8 +37,8 @@ __device__ Choice next_choice(const float* biased, int32_t experts, const Choice
 }
 
 // Picks the experts of a row, by its warp, of which `biased` [experts] is the scratch.
-__device__ void pick_best(const GpuRouteParams& p, const float* logits, float* biased,
-                          int32_t* picks) {
+__device__ __forceinline__ void pick_best(const GpuRouteParams& p, const float* logits,
+                                          float* biased, int32_t* picks) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
   for (int32_t e = lane; e < p.experts; e += kWarpLanes) {
     const float value = score(logits[e]) + p.bias[e];

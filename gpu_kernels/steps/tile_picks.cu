@@ -12,7 +12,7 @@ __device__ __forceinline__ int32_t tiles_of(const GpuTilePicksParams& p, int32_t
 }
 
 // How many picks each expert with a matrix has; the threads of a block together.
-__device__ void count_picks(const GpuTilePicksParams& p, int32_t* counts) {
+__device__ __forceinline__ void count_picks(const GpuTilePicksParams& p, int32_t* counts) {
   for (int32_t e = static_cast<int32_t>(threadIdx.x); e < p.experts; e += kBlockThreads) {
     counts[e] = 0;
   }
@@ -25,7 +25,8 @@ __device__ void count_picks(const GpuTilePicksParams& p, int32_t* counts) {
 }
 
 // Where an expert's picks and tiles begin, from the counts of those before it; both sums of a warp.
-__device__ int2 begin_of(const GpuTilePicksParams& p, const int32_t* counts, int32_t expert) {
+__device__ __forceinline__ int2 begin_of(const GpuTilePicksParams& p, const int32_t* counts,
+                                         int32_t expert) {
   int2 begin = make_int2(0, 0);
   for (int32_t e = static_cast<int32_t>(threadIdx.x) % kWarpLanes; e < expert; e += kWarpLanes) {
     begin.x += counts[e];
@@ -39,7 +40,8 @@ __device__ int2 begin_of(const GpuTilePicksParams& p, const int32_t* counts, int
 }
 
 // The block's expert's picks to `order`, in their own order.
-__device__ void list_picks(const GpuTilePicksParams& p, int32_t expert, int32_t begin) {
+__device__ __forceinline__ void list_picks(const GpuTilePicksParams& p, int32_t expert,
+                                           int32_t begin) {
   __shared__ int32_t found[kWarps];
   const int warp = static_cast<int>(threadIdx.x) / kWarpLanes,
             lane = static_cast<int>(threadIdx.x) % kWarpLanes;

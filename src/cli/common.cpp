@@ -105,7 +105,8 @@ std::filesystem::path model_path(const std::string& model) {
               "Name a model file: hearth COMMAND FILE.gguf");
 }
 
-std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& limits) {
+std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& limits,
+                                    const std::function<void(Device&)>& on_gpu) {
   start_log(options.log_level);
   ProgressBar bar("Loading");
   EngineOptions engine_options;
@@ -121,6 +122,13 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   engine_options.use_gpu = !options.no_gpu;
   if (!options.plan.empty()) engine_options.plan = read_plan(options.plan);
   engine_options.limits = limits;
+  if (on_gpu) {
+    engine_options.open_gpu = [&on_gpu, open = engine_options.open_gpu] {
+      FoundDevice found = open();
+      if (found.device != nullptr) on_gpu(*found.device);
+      return found;
+    };
+  }
   engine_options.on_load = [&](int64_t done, int64_t total) { bar.show(done, total); };
   std::unique_ptr<Engine> engine = Engine::open(engine_options);
   bar.clear();

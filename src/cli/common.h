@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -42,8 +43,10 @@ void add_size_option(CLI::App& command, const std::string& name, std::optional<i
 // is none.
 std::filesystem::path model_path(const std::string& model);
 
-// Opens the engine with a progress bar on standard error; throws Error.
-std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& limits = {});
+// Opens the engine with a progress bar on standard error; throws Error. `on_gpu` is shown the GPU
+// that may be used while nothing lies in its memory yet.
+std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& limits = {},
+                                    const std::function<void(Device&)>& on_gpu = nullptr);
 
 // The whole file; throws Error naming it. "-" is standard input.
 std::string read_file(const std::string& path, uint64_t bytes_max = uint64_t{1} << 30);

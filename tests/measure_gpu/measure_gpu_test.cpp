@@ -85,6 +85,18 @@ TEST_CASE("a GPU whose memory is taken is refused in words, and holds nothing of
   CHECK(device->memory().free_bytes == free_bytes);
 }
 
+TEST_CASE("the peaks alone take at most half of the free memory, or say that it is too little") {
+  const auto device = make_fake_device({.memory_bytes = 3 * kMiB});
+  GpuProbe probe = kSmall;
+  probe.read_bytes = 8 * kMiB;
+  const GpuPeaks peaks = measure_gpu_peaks(*device, probe);
+  CHECK(peaks.read_gb_s > 0);
+  CHECK(peaks.matmul_gflop_s > 0);
+  CHECK(device->memory().free_bytes == 3 * kMiB);
+  const DeviceBuffer taken = device->allocate(2 * kMiB);
+  CHECK_THROWS_AS(measure_gpu_peaks(*device, probe), Error);
+}
+
 TEST_CASE("the GPU of a list is found by the words of its name") {
   const auto listed = [](const char* name, const char* kind = "gpu") {
     PciDevice device;

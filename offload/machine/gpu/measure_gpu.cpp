@@ -19,6 +19,9 @@ constexpr int64_t kExchangedValues = 4096;  // a token's activations in Flash
 constexpr int64_t kExchangedBytes = kExchangedValues * static_cast<int64_t>(sizeof(float));
 constexpr int64_t kThreadReadBytes = 16 << 20, kReadPieceBytes = 2 << 20;  // beside a copy
 constexpr int kTriesBeside = 3;
+constexpr int64_t kTileValues = (kGpuTileRows + kGpuTileColumns) * kGpuTileDepth;
+constexpr int64_t kTileBytes = kTileValues * static_cast<int64_t>(sizeof(uint16_t));
+constexpr int64_t kOtherBytes = 1 << 20;  // sums
 
 // bfloat16s from 1 to 2, of either sign: bits that change make tensor cores work as weights do.
 std::vector<uint16_t> tile_values(int64_t count) {
@@ -50,8 +53,8 @@ class GpuMeter {
   }
 
   double multiply_gflop_s() {
-    constexpr int64_t kA = kGpuTileRows * kGpuTileDepth, kB = kGpuTileColumns * kGpuTileDepth;
-    const std::vector<uint16_t> values = tile_values(kA + kB);
+    constexpr int64_t kA = kGpuTileRows * kGpuTileDepth;
+    const std::vector<uint16_t> values = tile_values(kTileValues);
     uint16_t* a = memory_.as<uint16_t>();
     device_.copy_to_device(a, values.data(), values.size() * sizeof(uint16_t), stream_);
     const DeviceBuffer sums =
@@ -144,6 +147,14 @@ class GpuMeter {
   Stream stream_;
 };
 
+void check_memory(const Device& device, int64_t free_bytes, int64_t read_bytes) {
+  const int64_t needed = read_bytes + kOtherBytes;
+  if (free_bytes >= needed) return;
+  throw Error(
+      fmt::format("{} of GPU memory are free, too little to measure with", binary_size(free_bytes)),
+      device.name(), fmt::format("End what else uses the GPU: {} are needed", binary_size(needed)));
+}
+
 }  // namespace
 
 Gpu measure_gpu(Device& device, const Kernels& kernels, const Workers& workers,
@@ -152,14 +163,7 @@ Gpu measure_gpu(Device& device, const Kernels& kernels, const Workers& workers,
   Gpu gpu;
   gpu.name = device.name();
   gpu.memory_bytes = device.memory().free_bytes;
-  constexpr int64_t kOtherBytes = 1 << 20;  // sums
-  if (gpu.memory_bytes < probe.read_bytes + kOtherBytes) {
-    throw Error(fmt::format("{} of GPU memory are free, too little to measure with",
-                            binary_size(gpu.memory_bytes)),
-                gpu.name,
-                fmt::format("End what else uses the GPU: {} are needed",
-                            binary_size(probe.read_bytes + kOtherBytes)));
-  }
+  check_memory(device, gpu.memory_bytes, probe.read_bytes);
   GpuMeter meter(device, probe);
   meter.multiply_gflop_s();  // wakes the GPU, which runs slowly where it saves power
   gpu.matmul_gflop_s = meter.multiply_gflop_s();
@@ -181,6 +185,18 @@ Gpu measure_gpu(Device& device, const Kernels& kernels, const Workers& workers,
       },
       gpu);
   return gpu;
+}
+
+GpuPeaks measure_gpu_peaks(Device& device, const GpuProbe& probe) {
+  const int64_t free_bytes = device.memory().free_bytes;
+  GpuProbe fitting = probe;
+  fitting.link_bytes = 0;
+  fitting.read_bytes = std::max(std::min(probe.read_bytes, free_bytes / 2), kTileBytes);
+  check_memory(device, free_bytes, fitting.read_bytes);
+  GpuMeter meter(device, fitting);
+  meter.multiply_gflop_s();  // wakes the GPU, as above
+  const double matmul_gflop_s = meter.multiply_gflop_s();
+  return {meter.read_gb_s(), matmul_gflop_s};
 }
 
 const PciDevice* find_pci_gpu(std::span<const PciDevice> devices, const std::string& name) {

@@ -27,6 +27,16 @@ struct GpuProbe {
 Gpu measure_gpu(Device& device, const Kernels& kernels, const Workers& workers,
                 const ProbeMemory& memory, const GpuProbe& probe = {});
 
+// What stages are compared with.
+struct GpuPeaks {
+  double read_gb_s;       // of its memory
+  double matmul_gflop_s;  // of its tensor cores
+};
+
+// These two alone, in half of the memory that is free where read_bytes are more. Throws Error as
+// above.
+GpuPeaks measure_gpu_peaks(Device& device, const GpuProbe& probe = {});
+
 // The GPU of the list whose name has most words of `name`, which is CUDA's; of several the first.
 // Null where the list has no GPU.
 const PciDevice* find_pci_gpu(std::span<const PciDevice> devices, const std::string& name);
