@@ -28,7 +28,8 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that th
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 endif()
 string(REPLACE ";" "," host_warnings "${warnings}")
-add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${host_warnings}>")
+# Host code that calls a device function compiles, and ends the program without a word.
+add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${host_warnings};--Werror=cross-execution-space-call>")
 if(HEARTH_WERROR)
   add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings>")
 endif()

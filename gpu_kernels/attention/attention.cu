@@ -407,6 +407,7 @@ void launch_attention(const Work& work, int64_t rows, GpuStream stream) {
                   static_cast<uint32_t>(rows));
   const size_t octets = static_cast<size_t>(divide_up(p.dim, kOctet));
   const size_t shared_bytes = kStages * kTileRows * octets * kOctet * kv_bytes(kType);
+  HEARTH_CHECK(shared_bytes <= kSharedLeast);
   if (p.dim <= kWarpLanes * kOctet) {
     launch(attention_kernel<kType, 1>, {grid, kThreads, shared_bytes}, stream, work);
   } else {

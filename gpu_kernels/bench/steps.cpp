@@ -72,13 +72,17 @@ void Steps::hyper_connections() {
 }
 
 void Steps::norms() {
-  const GpuRmsNormParams one = {
-      memory_.floats(s.q_rank),       memory_.floats(s.q_rank), kEps, 1, s.q_rank,
-      memory_.output<float>(s.q_rank)};
+  const GpuRmsNormParams one = {memory_.floats(s.q_rank),
+                                memory_.floats(s.q_rank),
+                                kEps,
+                                1,
+                                s.q_rank,
+                                memory_.output<float>(s.q_rank),
+                                {}};
   add("rms_norm of q_low", bench_.kernels().rms_norm, one);
   const GpuRmsNormParams heads = {
-      memory_.floats(s.heads_width()),       nullptr, kEps, s.heads, s.head_dim,
-      memory_.output<float>(s.heads_width())};
+      memory_.floats(s.heads_width()),        nullptr, kEps, s.heads, s.head_dim,
+      memory_.output<float>(s.heads_width()), {}};
   add("rms_norm of all heads", bench_.kernels().rms_norm, heads);
 }
 

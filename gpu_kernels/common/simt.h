@@ -4,9 +4,11 @@
 //
 //   launch(kernel, {grid, block, shared_bytes}, stream, arguments...)
 //   blocks_at_once(kernel, threads, shared_bytes)   that the device holds
+//   device_limits()                      its processors and the shared memory a block may have
 //   dynamic_shared<T>()                  the block's shared memory of run-time size, aligned to 16
 //                                        bytes
-//   copy16_async(shared, global), commit_copies(), wait_copies<N>()
+//   copy16_async(shared, global), copy16_or_zeros_async(shared, global, is_there),
+//   commit_copies(), wait_copies<N>()
 //   dot4(a, b, sum)                      sum + the dot product of four signed bytes
 //   pick_bytes(low, high, selectors)     four of eight bytes; each nibble of selectors is 0 .. 7
 //   load_matrices(out, row)              four matrices of 8 rows of 16 bytes from shared memory
@@ -32,5 +34,9 @@ namespace hearth::HEARTH_GPU {
 
 constexpr int kWarpLanes = 32;
 constexpr uint32_t kAllLanes = 0xffffffff;
+
+// Shared memory that a block may have on every GPU, and where there is most: a kernel that takes
+// more than the least asks device_limits() first.
+constexpr int kSharedLeast = 99 << 10, kSharedMost = 227 << 10;
 
 }  // namespace hearth::HEARTH_GPU

@@ -28,6 +28,15 @@ __device__ __forceinline__ void copy16_async(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" : : "r"(to), "l"(global) : "memory");
 }
 
+__device__ __forceinline__ void copy16_or_zeros_async(void* shared, const void* global,
+                                                      bool is_there) {
+  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(to), "l"(global), "r"(is_there ? 16 : 0)
+               : "memory");
+}
+
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" : : : "memory");
 }
@@ -71,6 +80,11 @@ __device__ __forceinline__ void multiply_matrices(float (&sums)[4], const uint32
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+struct DeviceLimits {
+  int64_t processors;
+  int64_t shared_bytes;  // that a block may have
+};
+
 struct LaunchShape {
   dim3 grid;
   dim3 block;
@@ -111,6 +125,19 @@ void launch(void (*kernel)(Params...), LaunchShape shape, GpuStream stream,
     result = cudaGetLastError();
   }
   expect_success(result, shape.place);
+}
+
+// Of the device that is current.
+inline DeviceLimits device_limits(
+    const std::source_location& place = std::source_location::current()) {
+  int device = 0, processors = 0, shared_bytes = 0;
+  expect_success(cudaGetDevice(&device), place);
+  expect_success(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device),
+                 place);
+  expect_success(
+      cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+      place);
+  return {processors, shared_bytes};
 }
 
 // Of the device that is current.

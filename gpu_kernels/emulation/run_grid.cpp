@@ -19,8 +19,7 @@ namespace {
 
 constexpr uint32_t kLanes = 32;
 constexpr uint32_t kWarpsMax = 32;
-constexpr size_t kSharedBytesMax = 99 << 10;  // of a block, where an architecture has least of it
-constexpr unsigned char kGarbage = 0xff;      // NaN as a float
+constexpr unsigned char kGarbage = 0xff;  // NaN as a float
 
 struct AsyncCopy {
   void* to;
@@ -93,7 +92,7 @@ void BlockRunner::prepare(const LaunchShape& shape) {
   HEARTH_CHECK(thread_count_ >= 1 && thread_count_ <= kWarpsMax * kLanes);
   HEARTH_CHECK(shape.grid.x >= 1 && shape.grid.y >= 1 && shape.grid.z >= 1);
   HEARTH_CHECK(shape.grid.y <= 65535 && shape.grid.z <= 65535);
-  HEARTH_CHECK(shape.shared_bytes <= kSharedBytesMax);
+  HEARTH_CHECK(static_cast<int64_t>(shape.shared_bytes) <= device_limits().shared_bytes);
   warp_count_ = (thread_count_ + kLanes - 1) / kLanes;
   while (fibers_.size() < thread_count_) fibers_.push_back(std::make_unique<Fiber>());
   if (threads_.size() < thread_count_) threads_.resize(thread_count_);

@@ -180,6 +180,12 @@ T* dynamic_shared() {
 
 // Copies happen only when they are waited for, so that what reads too early reads what was there.
 void copy16_async(void* shared, const void* global, const Place& place = Place::current());
+// Of what is not there no byte is read: zeros.
+inline void copy16_or_zeros_async(void* shared, const void* global, bool is_there,
+                                  const Place& place = Place::current()) {
+  static constexpr uint4 kZeros = {};
+  copy16_async(shared, is_there ? global : &kZeros, place);
+}
 void commit_copies();
 void wait_for_copies(int left);
 template <int kLeft>
@@ -225,6 +231,11 @@ void launch(void (*kernel)(Params...), const LaunchShape& shape, GpuStream strea
     static_cast<EmulatedStream*>(stream)->enqueue(grid);
   }
 }
+
+struct DeviceLimits {
+  int64_t processors, shared_bytes;
+};
+inline DeviceLimits device_limits() { return {4, 227 << 10}; }
 
 // Blocks that the device holds at once: few, so that kernels that count on it have more to do.
 template <typename... Params>

@@ -6,6 +6,7 @@ namespace {
 
 struct BF16 : FloatFormat {
   static constexpr int kBlock = 1, kBlockBytes = 2, kChunk = 512;
+  static constexpr bool kIsBfloat16 = true;
 
   static __device__ __forceinline__ Piece unpack(const unsigned char* chunk, int number) {
     uint32_t pairs[kPiece / 2];

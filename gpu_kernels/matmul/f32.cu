@@ -6,6 +6,7 @@ namespace {
 
 struct F32 : FloatFormat {
   static constexpr int kBlock = 1, kBlockBytes = 4, kChunk = 256;
+  static constexpr bool kIsRounded = false;
 
   static __device__ __forceinline__ Piece unpack(const unsigned char* chunk, int number) {
     uint32_t words[kPiece];

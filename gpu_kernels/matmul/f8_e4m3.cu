@@ -38,7 +38,7 @@ struct F8_E4M3 : FloatFormat {
     return fmaf(own, piece.scale, sum);
   }
 
-  static __device__ __forceinline__ void round(const Piece& piece, uint32_t* pairs) {
+  static __device__ __forceinline__ void round(const Piece& piece, int, uint32_t (&pairs)[4]) {
     HEARTH_UNROLL
     for (int i = 0; i < kPiece / 2; ++i) {
       pairs[i] = pack_bfloat16s(piece.weights[2 * i] * piece.scale,

@@ -104,11 +104,12 @@ struct FewInputs {
   static constexpr bool kIsAhead = kPieces * kTokens <= 2;
   typename F::Input of[kIsAhead ? kPieces : 1][kIsAhead ? kTokens : 1];
 
-  static __device__ __forceinline__ int64_t column(int64_t chunk_column, int piece) {
-    return chunk_column + (threadIdx.x % kWarpLanes + piece * kWarpLanes) * int64_t{F::kPiece};
+  static __device__ __forceinline__ int32_t column(int32_t chunk_column, int piece) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpLanes;
+    return chunk_column + (lane + piece * kWarpLanes) * F::kPiece;
   }
   __device__ __forceinline__ void load(const GpuMatmulParams& p, const int64_t (&x_rows)[kTokens],
-                                       int64_t chunk_column) {
+                                       int32_t chunk_column) {
     HEARTH_UNROLL
     for (int i = 0; i < kPieces; ++i) {
       if (column(chunk_column, i) >= p.w.cols) break;
@@ -126,10 +127,10 @@ __device__ __forceinline__ void multiply_chunk(const GpuMatmulParams& p,
                                                const FewInputs<F, kTokens>& inputs,
                                                float (&sums)[kRows][kTokens]) {
   using Inputs = FewInputs<F, kTokens>;
-  const int64_t chunk_column = rows.chunk_number(at) * int64_t{F::kChunk};
+  const int32_t chunk_column = rows.chunk_number(at) * F::kChunk;
   HEARTH_UNROLL
   for (int i = 0; i < Inputs::kPieces; ++i) {
-    const int64_t column = Inputs::column(chunk_column, i);
+    const int32_t column = Inputs::column(chunk_column, i);
     if (column >= p.w.cols) break;
     const int number = static_cast<int>(threadIdx.x % kWarpLanes) + i * kWarpLanes;
     typename F::Piece pieces[kRows];
@@ -171,9 +172,9 @@ __device__ __forceinline__ void multiply_units(const GpuMatmulParams& p,
   }
   float sums[kRows][kTokens] = {};
   for (typename Rows::Place at = rows.begin(); at.unit < rows.units; at.advance(rows)) {
-    FewInputs<F, kTokens> inputs;
+    FewInputs<F, kTokens> inputs{};  // the last pieces of a row may be no pieces
     if constexpr (FewInputs<F, kTokens>::kIsAhead) {
-      inputs.load(p, x_rows, rows.chunk_number(at) * int64_t{F::kChunk});
+      inputs.load(p, x_rows, rows.chunk_number(at) * F::kChunk);
     }
     wait_copies<Rows::kStages - 1>();
     __syncwarp();  // what the other lanes fetched is there
@@ -307,6 +308,7 @@ template <typename F, int kTokens, int kRows>
 void launch_few(FewParams& few, GpuStream stream) {
   constexpr auto kKernel = few_kernel<F, kTokens, kRows>;
   constexpr size_t kShared = FewRows<F, kRows>::kSharedBytes;
+  static_assert(kShared <= kSharedLeast);
   static const int64_t at_once = blocks_at_once(kKernel, kBlockThreads, kShared);
   const auto blocks_for = [](const FewPart& part) {
     return divide_up(divide_up(part.rows, kRows) * part.ways, kFewWarps);

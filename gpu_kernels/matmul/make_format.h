@@ -13,21 +13,32 @@ namespace hearth::HEARTH_GPU {
 
 template <typename F>
 void multiply(const GpuMatmulParams* products, int32_t count, GpuStream stream) {
-  if (!reads_bfloat16s(products[0])) return multiply_few<F>(products, count, stream);
-  for (int32_t i = 0; i < count; ++i) {
-    if (products[i].w.rows > 0) multiply_many<F>(products[i], stream);
+  if constexpr (F::kIsRounded) {
+    if (reads_bfloat16s(products[0])) {
+      for (int32_t i = 0; i < count; ++i) {
+        if (products[i].w.rows > 0) multiply_many<F>(products[i], stream);
+      }
+      return;
+    }
   }
+  multiply_few<F>(products, count, stream);
 }
 
 template <typename F>
 void hidden_of_experts(const GpuExpertHiddenParams& params, GpuStream stream) {
-  if (params.picks.tile_size > kGpuTilePicks) return many_hidden_of_experts<F>(params, stream);
+  if constexpr (F::kIsRounded) {
+    if (params.picks.tile_size > kGpuTilePicks) return many_hidden_of_experts<F>(params, stream);
+  }
+  HEARTH_CHECK(params.picks.tile_size == kGpuTilePicks);
   few_hidden_of_experts<F>(params, stream);
 }
 
 template <typename F>
 void output_of_experts(const GpuExpertOutputParams& params, GpuStream stream) {
-  if (params.picks.tile_size > kGpuTilePicks) return many_output_of_experts<F>(params, stream);
+  if constexpr (F::kIsRounded) {
+    if (params.picks.tile_size > kGpuTilePicks) return many_output_of_experts<F>(params, stream);
+  }
+  HEARTH_CHECK(params.picks.tile_size == kGpuTilePicks);
   few_output_of_experts<F>(params, stream);
 }
 

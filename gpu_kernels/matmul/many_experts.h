@@ -29,8 +29,8 @@ struct ManyHidden {
     part.up = p.up.data[part.tile.expert];
     return part.gate != nullptr;
   }
-  __device__ __forceinline__ int64_t cols() const { return p.gate.cols; }
-  __device__ __forceinline__ const uint16_t* bfloat16s() const { return p.bfloat16s; }
+  __host__ __device__ int64_t cols() const { return p.gate.cols; }
+  __host__ __device__ const uint16_t* bfloat16s() const { return p.bfloat16s; }
   __device__ __forceinline__ const unsigned char* stored_row(const Part& part, int row) const {
     const int64_t wanted = part.first_row + row / 16 * 8 + row % 8;
     const int64_t there = wanted < p.gate.rows ? wanted : p.gate.rows - 1;
@@ -67,8 +67,8 @@ struct ManyOutput {
     part.down = p.down.data[part.tile.expert];
     return part.down != nullptr;
   }
-  __device__ __forceinline__ int64_t cols() const { return p.down.cols; }
-  __device__ __forceinline__ const uint16_t* bfloat16s() const { return p.hidden_bfloat16s; }
+  __host__ __device__ int64_t cols() const { return p.down.cols; }
+  __host__ __device__ const uint16_t* bfloat16s() const { return p.hidden_bfloat16s; }
   __device__ __forceinline__ const unsigned char* stored_row(const Part& part, int row) const {
     const int64_t wanted = part.first_row + row;
     return part.down + (wanted < p.down.rows ? wanted : p.down.rows - 1) * row_bytes;

@@ -7,6 +7,8 @@
 //   kTableBytes, load_table()   where unpacking looks things up: the size of its table, a multiple
 //                         of 16, and how the threads of a block together put it at the beginning
 //                         of the shared memory; they meet before they unpack
+//   kIsBfloat16           weights are stored as tensor cores take them
+//   kIsRounded            many tokens are multiplied by weights rounded to bfloat16
 // and the rest from one of the two bases here: what a piece is, what of the activations meets it,
 // the product, and the weights as floats or bfloat16s; and that there is no table. Sums go in one
 // order, whatever the number of tokens.
@@ -21,6 +23,7 @@ namespace hearth::HEARTH_GPU {
 template <int kGroup, bool kHasMinimums>
 struct CodeFormat {
   static constexpr int kPiece = 32, kTableBytes = 0;
+  static constexpr bool kIsBfloat16 = false, kIsRounded = true;
   static constexpr int kGroups = kPiece / kGroup;
 
   struct Piece {
@@ -69,16 +72,18 @@ struct CodeFormat {
     return sum;
   }
 
-  // Two bfloat16s a word.
-  static __device__ __forceinline__ void round(const Piece& piece, uint32_t* pairs) {
+  // Eight weights from `first` on as bfloat16s, two a word.
+  static __device__ __forceinline__ void round(const Piece& piece, int first,
+                                               uint32_t (&pairs)[4]) {
     HEARTH_UNROLL
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < 2; ++i) {
+      const int word = first / 4 + i;
+      const float scale = piece.scales[word * kGroups / 8];
       float weights[4];
       HEARTH_UNROLL
       for (int j = 0; j < 4; ++j) {
-        const float scale = piece.scales[i * kGroups / 8];
-        weights[j] = signed_byte_to_float(piece.codes[i], j) * scale;
-        if constexpr (kHasMinimums) weights[j] -= piece.minimums[i * kGroups / 8];
+        weights[j] = signed_byte_to_float(piece.codes[word], j) * scale;
+        if constexpr (kHasMinimums) weights[j] -= piece.minimums[word * kGroups / 8];
       }
       pairs[2 * i] = pack_bfloat16s(weights[0], weights[1]);
       pairs[2 * i + 1] = pack_bfloat16s(weights[2], weights[3]);
@@ -100,6 +105,8 @@ struct CodeFormat {
 // Pieces of 8 weights as floats, times activations as floats.
 struct FloatFormat {
   static constexpr int kPiece = 8, kTableBytes = 0;
+  static constexpr bool kIsBfloat16 = false;  // as it is stored
+  static constexpr bool kIsRounded = true;    // to bfloat16s, for tensor cores
 
   struct Piece {
     float weights[8];
@@ -130,7 +137,7 @@ struct FloatFormat {
     return sum;
   }
 
-  static __device__ __forceinline__ void round(const Piece& piece, uint32_t* pairs) {
+  static __device__ __forceinline__ void round(const Piece& piece, int, uint32_t (&pairs)[4]) {
     HEARTH_UNROLL
     for (int i = 0; i < kPiece / 2; ++i) {
       pairs[i] = pack_bfloat16s(piece.weights[2 * i], piece.weights[2 * i + 1]);

@@ -14,9 +14,8 @@ constexpr double kGpuMatmulShare = 0.60;
 // Loops over the cores in a layer on the CPU, kernels in one on the GPU.
 constexpr double kCpuLoops = 24;
 constexpr double kGpuKernels = 24;
-// What sampling reads and writes of a token of the vocabulary: its logit, then its candidate
-// thrice.
-constexpr double kSampledBytes = 40;
+// What sampling reads of a token of the vocabulary: its logit, for the largest and for the sum.
+constexpr double kSampledBytes = 8;
 // How experts are read: pieces of this size, so many at once (offload/io/reader.h).
 constexpr double kReadBytes = 2 << 20, kReadsAtOnce = 16;
 // Prompts are long; the attention of this many of their chunks stands for all.
@@ -290,7 +289,7 @@ void CostModel::add_experts(const Layers& layers, const Placement& placement, co
 }
 
 void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) const {
-  // One thread turns logits into candidates, weighs them and draws.
+  // One thread reads the logits.
   const double sampled = static_cast<double>(rows) * model_.vocab * kSampledBytes;
   cost.add(Resource::kCores, cpu_.pass(sampled) * cpu_.threads());
   if (placement.uses_gpu()) {

@@ -2,16 +2,22 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
+
 namespace hearth {
 namespace {
 
-// Experts on their way into VRAM: half of them arrive while the other half is computed.
-constexpr int64_t kStagingExperts = 32;
 // Code, and by token of the vocabulary the tokenizer's tables.
 constexpr int64_t kProgramBytes = int64_t{64} << 20, kTokenBytes = 640;
 
 int64_t largest_expert(const ModelShape& model) {
   return std::ranges::max_element(model.layers, {}, &LayerShape::expert_bytes)->expert_bytes;
+}
+
+// Of experts that come over the link in prompts.
+int64_t sent_bytes(const ModelShape& model) {
+  if (model.gpu.sent_bytes > 0) return model.gpu.sent_bytes;
+  return Limits{}.experts_sent * largest_expert(model);
 }
 
 int64_t slots_in(int64_t bytes, int64_t slot) {
@@ -116,7 +122,7 @@ void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement
   if (placement.uses_gpu()) {
     const int64_t slot = largest_expert(model);
     const int64_t reachable = int64_t{model.experts} * placement.gpu_layers;
-    if (slots_in(room(map.vram), slot) < all) add_scratch(map.vram, kStagingExperts * slot);
+    if (slots_in(room(map.vram), slot) < all) add_scratch(map.vram, sent_bytes(model));
     placement.vram_experts = std::min(slots_in(room(map.vram), slot), reachable);
   }
   place_in_ram(model, all - placement.vram_experts, map.ram, placement);

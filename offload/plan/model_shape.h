@@ -41,6 +41,8 @@ struct KvBytes {
 struct GpuNeeds {
   // In VRAM: activations, and what alignment and tables add to weights and caches.
   std::function<int64_t(int64_t context, int32_t chunk_tokens, int32_t sessions)> vram_bytes;
+  // In VRAM that does not hold all experts: those of prompts that are on their way.
+  int64_t sent_bytes = 0;
   // In RAM: scratch of the experts that are computed there, and pinned staging.
   std::function<int64_t(int64_t context, int32_t chunk_tokens)> ram_bytes;
 };

@@ -17,6 +17,7 @@ struct Placement {
   int64_t ram_experts = 0;
   int64_t nvme_experts = 0;
 
+  bool operator==(const Placement&) const = default;
   bool uses_gpu() const { return gpu_layers > 0; }
   bool on_gpu(int64_t layer, int64_t layers) const { return layer >= layers - gpu_layers; }
 };

@@ -14,7 +14,7 @@ namespace {
 constexpr int32_t kChunkMin = 64, kChunkMax = 16384;
 constexpr double kPromptToAnswer = 8;  // new tokens of a request, at most, by those of its answer
 constexpr double kNever = 1e300;
-constexpr double kWorthwhile = 0.98;  // of the time it took before
+constexpr double kWorthwhile = 0.02;  // of the time that prompts took before
 
 struct Budgets {
   int64_t vram = 0;
@@ -49,6 +49,7 @@ struct Candidate {
   MemoryMap map;
   ChunkBytes chunk;
   double seconds = 0;   // of the workload
+  double prompts = 0;   // seconds of these, before answers begin
   int64_t lacking = 0;  // bytes that have no place
 };
 
@@ -96,9 +97,13 @@ class Search {
       return;
     }
     double limit = found_ && best_.lacking == 0 ? best_.seconds : kNever;
-    // Longer chunks take memory and can't be interrupted as soon, so they must be worth it.
-    if (best_.placement.chunk_tokens < chunk.chunk_tokens) limit *= kWorthwhile;
-    candidate.seconds = seconds(candidate.placement, limit);
+    // Longer chunks take memory and can't be interrupted as soon, so they must be worth it. Answers
+    // are the same with all of them.
+    if (best_.placement.chunk_tokens < chunk.chunk_tokens) limit -= kWorthwhile * best_.prompts;
+    const double answers = answer_seconds(candidate.placement);
+    if (answers >= limit) return;
+    candidate.prompts = prompt_seconds(candidate.placement);
+    candidate.seconds = answers + candidate.prompts;
     if (candidate.seconds < limit) keep(candidate);
   }
 
@@ -118,13 +123,15 @@ class Search {
         1.0, kPromptToAnswer * static_cast<double>(work.answer) / static_cast<double>(work.prompt));
   }
 
-  // Of the requests of all sessions; gives up where more than `limit` is reached.
-  double seconds(const Placement& placement, double limit) const {
+  // Of the requests of all sessions.
+  double answer_seconds(const Placement& placement) const {
     const Workload& work = request_.work;
-    const double answers =
-        static_cast<double>(work.answer) * costs_.decode_step(placement, work).total();
-    if (answers >= limit || work.prompt == 0) return answers;
-    return answers + prompts_counted(work) * work.parallel * costs_.prompt(placement, work).total();
+    return static_cast<double>(work.answer) * costs_.decode_step(placement, work).total();
+  }
+  double prompt_seconds(const Placement& placement) const {
+    const Workload& work = request_.work;
+    if (work.prompt == 0) return 0;
+    return prompts_counted(work) * work.parallel * costs_.prompt(placement, work).total();
   }
 
   void keep(const Candidate& candidate) {
@@ -168,7 +175,7 @@ void explain_problems(const Candidate& found, const ModelShape& model, bool has_
   }
 }
 
-void explain(const CpuRates& cpu, const ModelShape& model, Plan& plan) {
+void explain(const CpuRates& cpu, const ModelShape& model, const ChunkBytes& chunk, Plan& plan) {
   const Placement& at = plan.placement;
   auto say = [&](std::string line) { plan.why.push_back(std::move(line)); };
   if (at.uses_gpu()) {
@@ -191,10 +198,10 @@ void explain(const CpuRates& cpu, const ModelShape& model, Plan& plan) {
                     "of the picks",
                     at.ram_experts, at.nvme_experts, 100 * plan.predict.memory_hit_rate));
   }
-  say(
-      fmt::format("prompts are read {} tokens at a time: the longer, the fewer times the experts "
-                  "are read, but {} of scratch are taken for it",
-                  at.chunk_tokens, binary_size(plan.scratch_bytes)));
+  say(fmt::format(
+      "prompts are read {} tokens at a time: the longer, the fewer times the experts "
+      "are read, but {} of scratch are taken for it",
+      at.chunk_tokens, binary_size(at.uses_gpu() ? chunk.device_scratch : chunk.scratch)));
   for (const std::string& format : CpuRates::unknown_formats(cpu.rates(), model)) {
     say(fmt::format("the profile has no rate for {} weights on the CPU; its slowest stands in",
                     format));
@@ -264,7 +271,7 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
   plan.scratch_bytes = map.vram.scratch + map.ram.scratch;
   explain_problems(found, model, has_disk, plan);
   if (plan.fits()) plan.predict = predict(costs, model, request, found.placement);
-  explain(cpu, model, plan);
+  explain(cpu, model, found.chunk, plan);
   return plan;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "base/buffer.h"
@@ -31,6 +32,7 @@ class WeightMemory {
                const std::function<void(int64_t, int64_t)>& on_load);
 
   int64_t bytes() const;
+  std::span<const Buffer> runs() const { return runs_; }  // of tensors that follow each other
   // Keeps it from being paged out; false where the system doesn't let this user.
   bool lock();
 

@@ -43,6 +43,15 @@ VramSlotGroups::VramSlotGroups(std::span<const LayerExperts> layers, int32_t exp
   }
 }
 
+std::array<unsigned char*, kExpertParts> VramSlotGroups::Group::places(unsigned char* slot) const {
+  std::array<unsigned char*, kExpertParts> places;
+  for (int p = 0; p < kExpertParts; ++p) {
+    places[p] = slot;
+    slot += rounded(sizes[p]);
+  }
+  return places;
+}
+
 int64_t VramSlotGroups::bytes() const {
   int64_t sum = 0;
   for (const Group& group : groups) sum += group.slots * group.slot_bytes;
@@ -69,13 +78,7 @@ std::array<unsigned char*, kExpertParts> VramSlots::places(int32_t slot) const {
   const Slab& slab = slabs_[slab_of_[slot]];
   HEARTH_CHECK(slab.memory.data() != nullptr);
   const VramSlotGroups::Group& group = groups_.groups[slab.group];
-  unsigned char* begin = slab.memory.data() + (slot - slab.first) * group.slot_bytes;
-  std::array<unsigned char*, kExpertParts> places;
-  for (int p = 0; p < kExpertParts; ++p) {
-    places[p] = begin;
-    begin += rounded(group.sizes[p]);
-  }
-  return places;
+  return group.places(slab.memory.data() + (slot - slab.first) * group.slot_bytes);
 }
 
 void VramSlots::give_back(int32_t slab) {

@@ -26,6 +26,9 @@ struct VramSlotGroups {
     ExpertSizes sizes;
     int64_t slot_bytes;
     int32_t slots;
+
+    // Where the matrices lie in a slot that begins there.
+    std::array<unsigned char*, kExpertParts> places(unsigned char* slot) const;
   };
   // `slots_per_layer` [layers]: what each layer adds to its group, 0 to `experts`.
   VramSlotGroups(std::span<const LayerExperts> layers, int32_t experts,

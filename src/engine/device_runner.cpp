@@ -22,13 +22,14 @@ class DeviceSequence : public Sequence {
 class DeviceRunner : public Runner {
  public:
   DeviceRunner(const RunnerParts& parts, Device& device, std::span<const int32_t> held,
-               std::unique_ptr<ExpertCache> cache)
+               const LinkRates& rates, std::unique_ptr<ExpertCache> cache)
       : parts_(parts),
         device_(device),
         weights_(upload_weights(device, parts.config, parts.weights)),
         tier_(device, layer_experts(parts.weights), parts.config.experts, held),
         elsewhere_(make_elsewhere(std::move(cache))),
-        forward_({device, parts.config, weights_, parts.weights.embedding, tier_, elsewhere_.get()},
+        forward_({device, parts.config, weights_, parts.weights.embedding, tier_, elsewhere_.get(),
+                  sending(rates)},
                  parts.context, parts.limits) {}
 
   std::unique_ptr<Sequence> new_sequence(int64_t context) override {
@@ -70,6 +71,11 @@ class DeviceRunner : public Runner {
                                          std::move(cache));
   }
 
+  std::optional<ExpertSending> sending(const LinkRates& rates) const {
+    if (!elsewhere_ || elsewhere_->store().cache() != nullptr) return std::nullopt;
+    return ExpertSending{layer_experts(parts_.weights), rates};
+  }
+
   const RunnerParts parts_;
   Device& device_;
   const DeviceWeights weights_;
@@ -82,9 +88,9 @@ class DeviceRunner : public Runner {
 }  // namespace
 
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
-                                           std::span<const int32_t> held,
+                                           std::span<const int32_t> held, const LinkRates& rates,
                                            std::unique_ptr<ExpertCache> cache) {
-  return std::make_unique<DeviceRunner>(parts, device, held, std::move(cache));
+  return std::make_unique<DeviceRunner>(parts, device, held, rates, std::move(cache));
 }
 
 }  // namespace hearth

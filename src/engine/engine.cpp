@@ -121,9 +121,26 @@ struct Engine::Loaded {
 
   std::unique_ptr<Runner> make_runner(const RunnerParts& parts) {
     if (!plan.placement.uses_gpu()) return make_host_runner(parts, std::move(cache.cache));
+    if (plan.ram.experts > 0) pin_weights();
     std::vector<int32_t> held;
     for (const LayerPlan& layer : plan.layers) held.push_back(layer.vram_experts);
-    return make_device_runner(parts, *gpu.device, held, std::move(cache.cache));
+    const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
+    return make_device_runner(parts, *gpu.device, held, rates, std::move(cache.cache));
+  }
+
+  // Experts in memory are copied into VRAM while the model runs: pinned, without the host's help.
+  void pin_weights() {
+    for (const Buffer& run : weight_memory.runs()) {
+      Pinning pinning = gpu.device->pin(run.data(), run.bytes());
+      if (!pinning.why_not.empty()) {
+        cache.notes.push_back(
+            "the weights in memory can't be pinned, so their copies to the GPU "
+            "hold up the CPU: " +
+            pinning.why_not);
+        return;
+      }
+      pinned.push_back(std::move(pinning.range));
+    }
   }
 
   const std::string source;
@@ -138,6 +155,7 @@ struct Engine::Loaded {
   Workers workers;
   const Limits limits;
   WeightMemory weight_memory;
+  std::vector<PinnedRange> pinned;  // of it
   const ModelWeights weights;
   OpenCache cache;
   const std::unique_ptr<Runner> runner;

@@ -12,6 +12,7 @@
 #include "offload/machine/describe.h"
 #include "offload/machine/memory.h"
 #include "offload/machine/team.h"
+#include "offload/plan/cpu_rates.h"
 #include "offload/plan/memory_map.h"
 #include "offload/plan/planner.h"
 
@@ -21,6 +22,9 @@ namespace {
 constexpr int64_t kAnswerTokens = 512;
 // Of a plan that is replayed, as the options of commands have them.
 constexpr int32_t kThreadsMax = 1024, kChunkTokensMax = 65536, kSessionsMax = 64;
+
+// Of an expert of a prompt: past this the cores' rate hardly grows.
+constexpr double kManyTokens = 128;
 
 const char* kv_name(KvType kv) { return kv == KvType::kF32 ? "f32" : "bf16"; }
 
@@ -61,6 +65,13 @@ Gpu gpu_of(const Device& device) {
   gpu.name = device.name();
   gpu.memory_bytes = gpu_memory_bytes(device);
   return gpu;
+}
+
+Machine assumed_machine(const Device* device, const std::string& isa) {
+  Machine machine = describe_machine();
+  if (device != nullptr) machine.gpus = {gpu_of(*device)};
+  assume_rates(machine, isa);
+  return machine;
 }
 
 // Of a plan that places layers on a GPU.
@@ -160,14 +171,30 @@ Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Dev
   }
   PlanRequest request = request_of(options, model.config);
   request.use_gpu = device != nullptr;
-  Machine machine = describe_machine();
-  if (device != nullptr) machine.gpus = {gpu_of(*device)};
-  assume_rates(machine, request.isa);
-  Plan plan = make_plan(machine, shape, request);
+  Plan plan = make_plan(assumed_machine(device, request.isa), shape, request);
   if (!plan.fits() && options.ram_budget) {
     throw Error(fmt::format("{}", fmt::join(plan.problems, "; ")), "--ram-budget", "");
   }
   return plan;
+}
+
+LinkRates link_rates(const Plan& plan, const Device& device,
+                     const std::vector<LayerExperts>& layers) {
+  const Machine machine = assumed_machine(&device, plan.isa);
+  std::vector<MatrixUse> uses;
+  double bytes = 0, weights = 0;
+  for (const LayerExperts& layer : layers) {
+    for (const Matrix& stack : {layer.stacks.gate, layer.stacks.up, layer.stacks.down}) {
+      const int64_t stack_bytes = stack.rows * row_bytes(stack.type, stack.cols);
+      uses.push_back({stack.type, stack.rows * stack.cols, stack_bytes});
+      bytes += static_cast<double>(stack_bytes);
+      weights += static_cast<double>(stack.rows * stack.cols);
+    }
+  }
+  const CpuRates cpu(machine, plan.isa, plan.threads);
+  const BoundSeconds seconds = cpu.multiply(uses, kManyTokens);
+  return {machine.gpus.front().to_gpu_beside_cpu_gb_s, bytes / seconds.memory * 1e-9,
+          matmul_flops(weights, kManyTokens) / seconds.arithmetic * 1e-9};
 }
 
 bool uses_cache(const Plan& plan) { return plan.fits() && plan.nvme.experts > 0; }

@@ -3,11 +3,14 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cpu_kernels/kernels.h"
 #include "device/device.h"
 #include "engine/engine.h"
 #include "format/tensor_dir.h"
+#include "model/device/link_split.h"
+#include "model/weights.h"
 #include "offload/plan/plan.h"
 #include "offload/store/weight_memory.h"
 
@@ -32,6 +35,11 @@ struct PlannedModel {
 // where the plan in the options is of another model or asks for what this machine or program hasn't
 // got.
 Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Device* device);
+
+// What it costs to have experts of these stacks computed on either side of the link, by the rates
+// that plans are made with.
+LinkRates link_rates(const Plan& plan, const Device& device,
+                     const std::vector<LayerExperts>& layers);
 
 // Whether the plan has routed experts come from files through a cache.
 bool uses_cache(const Plan& plan);

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/workers.h"
 #include "device/device.h"
+#include "model/device/link_split.h"
 #include "model/forward.h"
 #include "model/stages.h"
 #include "model/weights.h"
@@ -72,9 +73,10 @@ std::unique_ptr<Runner> make_host_runner(const RunnerParts& parts,
                                          std::unique_ptr<ExpertCache> cache);
 
 // All layers on a device, which must outlive the runner, with `held` routed experts of each; the
-// CPU computes the others. Throws Error where it does not fit.
+// CPU computes the others or, in prompts and where none come through a cache, sends them by these
+// rates. Throws Error where it does not fit.
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
-                                           std::span<const int32_t> held,
+                                           std::span<const int32_t> held, const LinkRates& rates,
                                            std::unique_ptr<ExpertCache> cache);
 
 }  // namespace hearth

@@ -155,7 +155,8 @@ TEST_CASE("a graph has kernels, and reads memory as it is when it runs") {
   const Stream stream = gpu->create_stream();
   const DeviceGraph graph = gpu->capture(stream, [&] {
     gpu->copy_to_device(x.data(), in.data(), x.bytes(), stream);
-    gpu->kernels().rms_norm({x.as<float>(), nullptr, 0, 1, count, y.as<float>()}, stream.handle());
+    gpu->kernels().rms_norm({x.as<float>(), nullptr, 0, 1, count, y.as<float>(), {}},
+                            stream.handle());
     gpu->copy_to_host(out.data(), y.data(), y.bytes(), stream);
   });
   for (const float sign : {1.0F, -1.0F}) {

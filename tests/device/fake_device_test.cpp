@@ -36,7 +36,7 @@ bool right_result(uint64_t seed, bool waits) {
   device->record(copied, copies);
   if (waits) device->wait(work, copied);
   const float* all = x.as<float>();
-  device->kernels().rms_norm({all, nullptr, 0, 1, count, y.as<float>()}, work.handle());
+  device->kernels().rms_norm({all, nullptr, 0, 1, count, y.as<float>(), {}}, work.handle());
   device->copy_to_host(out.data(), y.data(), y.bytes(), work);
   device->synchronize(work);
   return out.as<float>()[7] == doctest::Approx(1);

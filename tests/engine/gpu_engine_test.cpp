@@ -110,7 +110,9 @@ TEST_CASE("what an engine takes of a GPU is what its plan says") {
     const auto engine = Engine::open(options);
     const auto session = engine->new_session();
     constexpr int64_t kContextBytes = int64_t{400} << 20;  // of the driver, which the fake hasn't
-    CHECK(kMemory - device->memory().free_bytes == engine->plan().vram.used - kContextBytes);
+    const int64_t taken = kMemory - device->memory().free_bytes;
+    const int64_t planned = engine->plan().vram.used - kContextBytes;
+    CHECK(taken == planned);
   }
 }
 

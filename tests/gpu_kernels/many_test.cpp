@@ -87,6 +87,18 @@ TEST_CASE("many tokens: full tiles") {
   check_all(c, 9, 0);
 }
 
+TEST_CASE("many tokens: the largest tiles, of one step and of many, aligned and not") {
+  for (const TensorType type :
+       {TensorType::kBF16, TensorType::kQ8_0, TensorType::kQ6_K, TensorType::kIQ2_S}) {
+    const int64_t columns = type_info(type).block_size == 256 ? 768 : 352;
+    Case c(type, 150, columns, 260, 21);
+    check_all(c, 0, 0);
+    check_all(c, 1, 6);
+  }
+  Case c(TensorType::kBF16, 257, 32, 129, 22);
+  check_all(c, 2, 0);
+}
+
 TEST_CASE("many tokens read and write the rows they are told to") {
   for (const TensorType type : {TensorType::kMXFP4, TensorType::kQ4_K, TensorType::kBF16}) {
     Case c(type, 35, 256, 90, 12);
@@ -103,10 +115,13 @@ TEST_CASE("many tokens read and write the rows they are told to") {
 }
 
 TEST_CASE("many tokens: the order of threads changes nothing") {
-  for (const TensorType type : {TensorType::kQ6_K, TensorType::kIQ2_S, TensorType::kQ8_0}) {
-    Case c(type, 140, 768, 40, 13);
-    const std::vector<float> y = run(c, {}, {}, 0, 1);
-    for (const uint64_t seed : {1, 2, 3, 4}) CHECK(run(c, {}, {}, seed, 1) == y);
+  for (const TensorType type :
+       {TensorType::kQ6_K, TensorType::kIQ2_S, TensorType::kQ8_0, TensorType::kBF16}) {
+    for (const int64_t n : {20, 40, 140}) {
+      Case c(type, 140, 768, n, 13);
+      const std::vector<float> y = run(c, {}, {}, 0, 1);
+      for (const uint64_t seed : {1, 2, 3, 4}) CHECK(run(c, {}, {}, seed, 1) == y);
+    }
   }
 }
 

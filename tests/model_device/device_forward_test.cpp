@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <set>
@@ -14,14 +13,12 @@
 #include <vector>
 
 #include "base/error.h"
-#include "cpu_kernels/registry.h"
 #include "device/fake_device.h"
-#include "format/gguf.h"
-#include "gpu_kernels/emulation/simt_host.h"
+#include "model_device/runner.h"
 #include "support.h"
 
 using namespace hearth;
-using Floats = std::vector<float>;
+using namespace hearth::test;
 
 namespace {
 
@@ -29,142 +26,6 @@ namespace {
   test::set_gate([] { return test::device() == "cuda" ? open_device(0).why_not : std::string(); });
   return true;
 }();
-
-std::unique_ptr<Device> open_for_tests(uint64_t seed) {
-  if (test::device() == "cuda") return std::move(open_device(0).device);
-  emulated::set_thread_order(seed);
-  return make_fake_device({.memory_bytes = int64_t{1} << 30, .seed = seed});
-}
-
-struct Model {
-  ModelConfig config;
-  ModelWeights weights;
-};
-
-struct Loaded : Model {
-  explicit Loaded(const std::filesystem::path& path) : dir(open_gguf(path)) {
-    config = read_config(dir, path.string());
-    weights = bind_weights(dir, config, path.string());
-  }
-  TensorDir dir;
-};
-
-const Loaded& nano() {
-  static const Loaded loaded(test::data("nano/nano.gguf"));
-  return loaded;
-}
-const Loaded& demo() {
-  static const Loaded loaded(test::models("demo.gguf"));
-  return loaded;
-}
-
-// A model of one block: long contexts are cheap with it.
-Model only_layer(const Model& model, int32_t layer) {
-  Model one = model;
-  one.config.layers = 1;
-  one.config.kinds = {model.config.kinds[layer]};
-  one.config.hash_layers = layer < model.config.hash_layers ? 1 : 0;
-  one.config.expert_clamp = {model.config.expert_clamp[layer]};
-  one.config.shared_clamp = {model.config.shared_clamp[layer]};
-  one.weights.layers = {model.weights.layers[layer]};
-  return one;
-}
-
-std::vector<int32_t> first_tokens(const char* name, int64_t count) {
-  const std::vector<int32_t> ids = test::read_ids(test::data(name));
-  return {ids.begin(), ids.begin() + count};
-}
-
-// As the program has them, but small, and with logits of every row.
-Limits small_limits(int32_t chunk_min = 1) {
-  Limits limits = test::limits();
-  limits.chunk_tokens = std::max(std::min(limits.chunk_tokens, 64), chunk_min);
-  limits.logit_rows = limits.chunk_tokens;
-  return limits;
-}
-
-class Recorder : public ForwardObserver {
- public:
-  explicit Recorder(const ModelConfig& config)
-      : used_(config.experts_used), hidden(config.layers + 1), chosen(config.layers) {}
-  void streams(int32_t layer, const float* h, int64_t stride, int64_t n) override {
-    hidden[layer + 1].insert(hidden[layer + 1].end(), h, h + n * stride);
-  }
-  void picks(int32_t layer, const int32_t* picks, int64_t n) override {
-    for (int64_t row = 0; row < n; ++row) {
-      const int32_t* at = picks + row * used_;
-      chosen[layer].emplace_back(at, at + used_);
-    }
-  }
-
- private:
-  int32_t used_;
-
- public:
-  std::vector<Floats> hidden;                               // [layers + 1][tokens * streams * dim]
-  std::vector<std::vector<std::multiset<int32_t>>> chosen;  // [layers][tokens]
-};
-
-std::vector<int32_t> all_experts(const ModelConfig& config) {
-  return std::vector<int32_t>(config.layers, config.experts);
-}
-
-struct Runner {
-  Runner(const Model& model, int64_t context, uint64_t seed = 1,
-         const Limits& with = small_limits())
-      : Runner(model, context, seed, with, all_experts(model.config)) {}
-  // With as many experts of each layer on the device; the host computes the others.
-  Runner(const Model& model, int64_t context, uint64_t seed, const Limits& with,
-         const std::vector<int32_t>& held)
-      : config(model.config),
-        limits(with),
-        device(open_for_tests(seed)),
-        weights(upload_weights(*device, config, model.weights)),
-        tier(*device, layer_experts(model.weights), config.experts, held),
-        host(config, layer_experts(model.weights), choose_kernels("avx2"), workers, limits),
-        forward({*device, config, weights, model.weights.embedding, tier,
-                 held == all_experts(config) ? nullptr : &host},
-                context, limits) {}
-
-  DeviceCache new_cache(KvType type, int64_t context) {
-    return DeviceCache(*device, config, type, context, limits);
-  }
-
-  // All logits, the tokens fed in pieces of `chunk`.
-  Floats run(DeviceCache& cache, std::span<const int32_t> tokens, int64_t chunk,
-             ForwardObserver* observer = nullptr) {
-    chunk = std::min<int64_t>(chunk, forward.chunk_tokens());
-    Floats logits;
-    for (int64_t at = 0; at < std::ssize(tokens); at += chunk) {
-      const auto part = tokens.subspan(at, std::min(chunk, std::ssize(tokens) - at));
-      const DeviceSegment segment{&cache, part};
-      const auto some = forward.run({&segment, 1}, LogitRows::kAll, observer);
-      logits.insert(logits.end(), some.begin(), some.end());
-    }
-    return logits;
-  }
-
-  const ModelConfig config;
-  const Limits limits;
-  std::unique_ptr<Device> device;
-  DeviceWeights weights;
-  VramTier tier;
-  const Workers workers{1};
-  HostExperts host;
-  DeviceForward forward;
-};
-
-Floats run_on_cpu(const Model& model, KvType type, std::span<const int32_t> tokens) {
-  Limits limits;
-  limits.chunk_tokens = limits.logit_rows = static_cast<int32_t>(tokens.size());
-  const Workers workers(1);
-  KvCache cache(model.config, type, std::ssize(tokens), limits);
-  Forward forward(model.config, model.weights, choose_kernels("avx2"), workers, std::ssize(tokens),
-                  limits);
-  const Segment segment{&cache, tokens};
-  const auto logits = forward.run({&segment, 1}, LogitRows::kAll);
-  return {logits.begin(), logits.end()};
-}
 
 // Mean over rows of KL(softmax(expected) || softmax(logits)).
 double mean_divergence(const Floats& expected, const Floats& logits, size_t vocab) {
@@ -182,6 +43,9 @@ double mean_divergence(const Floats& expected, const Floats& logits, size_t voca
   }
   return total / static_cast<double>(expected.size() / vocab);
 }
+
+// All experts of prompts that the device doesn't hold go over the link; or half of them.
+constexpr LinkRates kSendAll{1e9, 1, 1}, kSendHalf{1, 1, 1e9};
 
 std::string error_of(const std::function<void()>& action) {
   try {
@@ -426,101 +290,58 @@ TEST_CASE("device: experts it does not hold are computed by the host, with the s
   }
 }
 
-// The CPU, one step after the other.
-struct CpuSteps {
-  CpuSteps(const Model& model, KvType type, int64_t context)
-      : cache(model.config, type, context, small_limits()),
-        forward(model.config, model.weights, choose_kernels("avx2"), workers, context,
-                small_limits()) {}
-  const StageClock& clock_of(std::span<const int32_t> tokens) {
-    forward.clock().clear();
-    const Segment segment{&cache, tokens};
-    forward.run({&segment, 1}, LogitRows::kLast);
-    return forward.clock();
-  }
-
-  const Workers workers{1};
-  KvCache cache;
-  Forward forward;
-};
-
-// A token that is enqueued, one that is captured, one replayed, and one timed between others.
-void expect_stages_of_cpu(const Model& model, const std::vector<int32_t>& held) {
-  constexpr int64_t kOld = 20;
-  const auto tokens = first_tokens("demo/demo.tokens.txt", kOld + 6);
-  const bool is_part = held != all_experts(model.config);
-  Runner runner(model, std::ssize(tokens), 3, small_limits(), held);
-  DeviceCache cache = runner.new_cache(KvType::kBF16, std::ssize(tokens));
-  CpuSteps cpu(model, KvType::kBF16, std::ssize(tokens));
-  for (int64_t at = 0; at < kOld; ++at) {
-    const DeviceSegment segment{&cache, std::span(tokens).subspan(at, 1)};
-    runner.forward.run({&segment, 1}, LogitRows::kNone);
-    cpu.clock_of(segment.tokens);
-  }
-  for (int64_t at = kOld; at < std::ssize(tokens); ++at) {
-    CAPTURE(at);
-    const bool is_timed = at == kOld + 4;
-    runner.forward.set_timing(is_timed);
-    StageClock& clock = runner.forward.clock();
-    clock.clear();
-    const DeviceSegment segment{&cache, std::span(tokens).subspan(at, 1)};
-    runner.forward.run({&segment, 1}, LogitRows::kLast);
-    const StageClock& expected = cpu.clock_of(segment.tokens);
-    CHECK((clock[Stage::kHostExperts].bytes > 0) == is_part);
-    for (int s = 0; s < kStages; ++s) {
-      const auto stage = static_cast<Stage>(s);
-      CAPTURE(stage_name(stage));
-      if (stage == Stage::kHostExperts || stage == Stage::kSampling) continue;
-      StageTotals totals = clock[stage];
-      CHECK((totals.seconds > 0) == (is_timed && expected[stage].seconds > 0));
-      if (stage == Stage::kRoutedExperts) {
-        totals.bytes += clock[Stage::kHostExperts].bytes;
-        totals.flops += clock[Stage::kHostExperts].flops;
-      }
-      CHECK(totals.bytes == expected[stage].bytes);
-      CHECK(totals.flops == expected[stage].flops);
+// The sums of a prompt are all the device's then, in the same order.
+TEST_CASE("device: a prompt whose other experts are all sent has the bits of the whole model's") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const ModelConfig& config = nano().config;
+  Limits limits = small_limits(35);
+  Runner whole(nano(), 35, 1, limits);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
+  const Floats expected = whole.run(cache, tokens, 35);
+  cache.position = 0;
+  const Floats in_pieces = whole.run(cache, tokens, 18);
+  uint64_t seed = 20;
+  for (const std::vector<int32_t>& held :
+       {std::vector<int32_t>(config.layers, 0), std::vector<int32_t>(config.layers, 3),
+        std::vector<int32_t>{config.experts, 1, 0, config.experts - 1}}) {
+    for (const int32_t slots : {2, 4}) {
+      CAPTURE(seed);
+      limits.experts_sent = slots;
+      Runner runner(nano(), 35, seed++, limits, held, kSendAll);
+      DeviceCache own = runner.new_cache(KvType::kF32, 35);
+      CHECK(runner.run(own, tokens, 35) == expected);
+      own.position = 0;
+      CHECK(runner.run(own, tokens, 18) == in_pieces);
     }
   }
 }
 
-TEST_CASE(
-    "device: a token's stages count what the CPU's do, replayed or not, and have their time") {
-  expect_stages_of_cpu(demo(), all_experts(demo().config));
-  expect_stages_of_cpu(demo(), std::vector<int32_t>(demo().config.layers, 3));
-  // Sees more entries than it selects.
-  Model indexed = only_layer(demo(), 2);
-  indexed.config.index_top_k = 4;
-  expect_stages_of_cpu(indexed, all_experts(indexed.config));
+TEST_CASE("device: experts of a prompt are computed on both sides, those of a token on the host") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const ModelConfig& config = nano().config;
+  Runner whole(nano(), 35);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
+  const Floats expected = whole.run(cache, tokens, 17);
+  for (const int32_t slots : {2, 4}) {
+    CAPTURE(slots);
+    Limits limits = small_limits(17);
+    limits.experts_sent = slots;
+    Runner runner(nano(), 35, slots, limits, std::vector<int32_t>(config.layers, 3), kSendHalf);
+    DeviceCache own = runner.new_cache(KvType::kF32, 35);
+    Recorder recorder(config);
+    CHECK(test::max_difference(runner.run(own, tokens, 17, &recorder), expected) < 1e-5);
+    expect_golden_blocks(recorder);
+  }
 }
 
-TEST_CASE(
-    "device: of rows together the flops are the CPU's, and a step that ends early has no time") {
-  const auto tokens = first_tokens("demo/demo.tokens.txt", 8);
-  const Limits limits = small_limits(8);
-  Runner runner(demo(), 8, 4, limits);
-  DeviceCache cache = runner.new_cache(KvType::kBF16, 8);
-  StageClock& clock = runner.forward.clock();
-  runner.forward.set_timing(true);
-  const DeviceSegment segment{&cache, tokens};
-  const auto stop = [](int32_t layers) { return layers < 2; };
-  CHECK(runner.forward.run({&segment, 1}, LogitRows::kLast, nullptr, stop).empty());
-  for (int s = 0; s < kStages; ++s) CHECK(clock[static_cast<Stage>(s)].seconds == 0);
-  clock.clear();
-  runner.forward.run({&segment, 1}, LogitRows::kLast);
-  CHECK(clock[Stage::kRoutedExperts].bytes == 0);
-
-  const Workers workers{1};
-  KvCache own(demo().config, KvType::kBF16, 8, limits);
-  Forward forward(demo().config, demo().weights, choose_kernels("avx2"), workers, 8, limits);
-  const Segment other{&own, tokens};
-  forward.run({&other, 1}, LogitRows::kLast);
-  for (int s = 0; s < kStages; ++s) {
-    const auto stage = static_cast<Stage>(s);
-    CAPTURE(stage_name(stage));
-    if (stage == Stage::kHead) continue;  // the CPU mixes the streams of all rows
-    CHECK(clock[stage].flops == forward.clock()[stage].flops);
-    CHECK((clock[stage].seconds > 0) == (forward.clock()[stage].seconds > 0));
-  }
+TEST_CASE("device: experts that are sent are multiplied in bfloat16, as those that are held") {
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 72);
+  const Model model = only_layer(demo(), 2);
+  Limits limits = small_limits(72);
+  limits.experts_sent = 4;
+  Runner whole(model, 72, 10, limits), runner(model, 72, 11, limits, {3}, kSendAll);
+  DeviceCache cache = whole.new_cache(KvType::kBF16, 72), own = runner.new_cache(KvType::kBF16, 72);
+  CHECK(runner.run(own, tokens, 72) == whole.run(cache, tokens, 72));
 }
 
 TEST_CASE("device: bytes are known before they are taken") {
@@ -553,12 +374,26 @@ TEST_CASE("device: bytes are known before they are taken") {
       CHECK(cache.bytes() == device_cache_bytes(config, type, 300, limits));
       free_bytes += cache.bytes();
     }
-    const DeviceForward forward({*device, config, weights, model->weights.embedding, tier, nullptr},
-                                300, limits);
     const int64_t planned =
         device_forward_bytes(config, device->kernels(), traits_of(model->weights), 300, limits);
-    CHECK(taken() == planned);
-    CHECK(forward.bytes() == planned);
+    {
+      const DeviceForward forward(
+          {*device, config, weights, model->weights.embedding, tier, nullptr}, 300, limits);
+      CHECK(taken() == planned);
+      CHECK(forward.bytes() == planned);
+    }
+    free_bytes += planned;
+    const Workers workers{1};
+    HostExperts host(config, layers, choose_kernels("avx2"), workers, limits);
+    const int64_t pinned = counts(*device).pinned_bytes;
+    const DeviceForward forward({*device, config, weights, model->weights.embedding, tier, &host,
+                                 ExpertSending{layers, kSendAll}},
+                                300, limits);
+    CHECK(taken() == planned + expert_stream_bytes(layers, config.experts, limits));
+    CHECK(forward.bytes() == planned + expert_stream_bytes(layers, config.experts, limits));
+    CHECK(forward.pinned_bytes() ==
+          device_forward_pinned_bytes(config, traits_of(model->weights), limits));
+    CHECK(counts(*device).pinned_bytes - pinned == forward.pinned_bytes());
   }
 }
 

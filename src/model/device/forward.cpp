@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "model/cache_reads.h"
 #include "model/device/exchange.h"
+#include "model/device/expert_stream.h"
 #include "model/device/replay.h"
 #include "model/device/slab.h"
 #include "model/device/step.h"
@@ -46,6 +47,9 @@ class DeviceForward::Pass {
     act_ = take_scratch(slab, config_, device_.kernels(), sizes);
     logits_ = device_.allocate_pinned(sizes.logit_rows() * config_.vocab * sizeof(float));
     if (elsewhere_ != nullptr) exchange_.emplace(device_, config_, limits_.chunk_tokens);
+    if (elsewhere_ != nullptr && model.sending) {
+      sent_.emplace(device_, *model.sending, config_.experts, limits_);
+    }
     for (int32_t i = 0; i < config_.layers; ++i) {
       HEARTH_CHECK(elsewhere_ != nullptr || routed_.holds_all(i));
     }
@@ -90,10 +94,13 @@ class DeviceForward::Pass {
   }
 
   int32_t chunk_tokens() const { return limits_.chunk_tokens; }
-  int64_t bytes() const { return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()); }
+  int64_t bytes() const {
+    return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()) + (sent_ ? sent_->bytes() : 0);
+  }
   int64_t pinned_bytes() const {
     return inputs_.bytes() + static_cast<int64_t>(logits_.bytes()) +
-           (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0);
+           (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0) +
+           (sent_ ? expert_stream_pinned_bytes(config_.experts, limits_) : 0);
   }
   StageMeter& meter() { return meter_; }
 
@@ -136,11 +143,14 @@ class DeviceForward::Pass {
     exchange_->mark(stream_);
     replay_.piece([&] { experts(step, layer, weights, routed); });
     meter_.pause();
-    count_routed(routed, step.batch.n, compute_elsewhere(layer, step.batch));
+    const BroughtRows rows = exchange_->wait(step.batch.n);
+    const bool sends = sent_ && step.batch.prefill;
+    if (sends) send_experts(step, layer, rows.picks);
+    count_routed(routed, step.batch.n, compute_elsewhere(layer, step.batch, rows));
     replay_.piece([&] {
       meter_.mark(Stage::kRoutedExperts);
       exchange_->send(act_.elsewhere, step.batch.n, stream_);
-      sum_experts(step, routed, act_.elsewhere);
+      sum_experts(step, sends ? sent_->on_device() : routed, act_.elsewhere);
       leave_hyper_connection(step);
     });
   }
@@ -153,6 +163,13 @@ class DeviceForward::Pass {
 
     enter_hyper_connection(step, weights.moe_hyper, weights.moe.norm);
     route(step, weights.moe);
+  }
+
+  // Those with many tokens, which the device computes behind its own.
+  void send_experts(const DeviceStep& step, int32_t layer, const int32_t* picks) {
+    sent_->choose(layer, {picks, static_cast<size_t>(step.batch.n * config_.experts_used)},
+                  routed_);
+    sent_->run(stream_, [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
   }
 
   // What depends on the rows' positions, which steps of one kind do not share.
@@ -176,16 +193,18 @@ class DeviceForward::Pass {
     }
   }
 
-  // While the device computes the experts that it holds. Returns how many picks are of these.
-  int64_t compute_elsewhere(int32_t layer, const DeviceBatch& batch) {
-    const BroughtRows rows = exchange_->wait(batch.n);
+  // While the device computes the experts that it holds or is sent. Returns how many picks are of
+  // these.
+  int64_t compute_elsewhere(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows) {
+    const bool sends = sent_ && batch.prefill;
     const int64_t picks = batch.n * config_.experts_used;
     routed_.use(layer, static_cast<int32_t>(batch.n), config_.experts_used, rows.picks);
     int64_t held = 0;
     for (int64_t i = 0; i < picks; ++i) {
-      const bool holds = routed_.holds(layer, rows.picks[i]);
-      masked_picks_[i] = holds ? -1 : rows.picks[i];
-      held += holds;
+      const int32_t pick = rows.picks[i];
+      const bool on_device = routed_.holds(layer, pick) || (sends && sent_->sends(pick));
+      masked_picks_[i] = on_device ? -1 : pick;
+      held += on_device;
     }
     elsewhere_->run(
         layer,
@@ -249,6 +268,7 @@ class DeviceForward::Pass {
   DeviceScratch act_{};
   PinnedBuffer logits_;
   std::optional<Exchange> exchange_;   // where experts are computed elsewhere
+  std::optional<ExpertStream> sent_;   // where some of these are sent, in prompts
   std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those on the device
 };
 
@@ -277,7 +297,8 @@ int64_t device_forward_pinned_bytes(const ModelConfig& config, const DeviceTrait
   const DeviceSizes sizes{0, limits, traits.rounds_streams};
   return step_input_bytes(config, traits.embedding, limits) +
          sizes.logit_rows() * config.vocab * int64_t{sizeof(float)} +
-         exchange_bytes(config, limits.chunk_tokens);
+         exchange_bytes(config, limits.chunk_tokens) +
+         expert_stream_pinned_bytes(config.experts, limits);
 }
 
 int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels,

@@ -9,11 +9,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "base/limits.h"
 #include "device/device.h"
 #include "model/config.h"
+#include "model/device/expert_stream.h"
 #include "model/device/inputs.h"
 #include "model/device/weights.h"
 #include "model/forward.h"
@@ -30,6 +32,8 @@ struct DeviceModel {
   Matrix embedding;        // in the host's memory
   VramTier& routed;        // follows the steps
   HostExperts* elsewhere;  // computes what `routed` doesn't hold; null where that is nothing
+  // How experts of prompts come over the link, where the host need not compute them all.
+  std::optional<ExpertSending> sending = {};
 };
 
 class DeviceForward {

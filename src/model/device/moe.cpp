@@ -77,13 +77,6 @@ GpuPicks tile_picks(const DeviceStep& step, const DeviceExperts& weights) {
   return picks;
 }
 
-void routed_experts(const DeviceStep& step, const DeviceExperts& weights, float clamp) {
-  step.meter.mark(Stage::kRoutedExperts);
-  const GpuPicks picks = tile_picks(step, weights);
-  expert_hidden(step, weights, picks, clamp, step.act.expert_hidden);
-  expert_output(step, weights, picks, 0, step.act.expert_hidden);
-}
-
 }  // namespace
 
 void route(const DeviceStep& step, const DeviceMoe& weights) {
@@ -108,7 +101,14 @@ void route(const DeviceStep& step, const DeviceMoe& weights) {
 void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights,
              const DeviceExperts& routed) {
   shared_expert(step, weights.shared, step.config.shared_clamp[layer]);
-  routed_experts(step, routed, step.config.expert_clamp[layer]);
+  routed_experts(step, layer, routed);
+}
+
+void routed_experts(const DeviceStep& step, int32_t layer, const DeviceExperts& routed) {
+  step.meter.mark(Stage::kRoutedExperts);
+  const GpuPicks picks = tile_picks(step, routed);
+  expert_hidden(step, routed, picks, step.config.expert_clamp[layer], step.act.expert_hidden);
+  expert_output(step, routed, picks, 0, step.act.expert_hidden);
 }
 
 void sum_experts(const DeviceStep& step, const DeviceExperts& routed, const float* elsewhere) {

@@ -1,6 +1,7 @@
 #include "model/device/needs.h"
 
 #include "model/device/cache.h"
+#include "model/device/expert_stream.h"
 #include "model/device/forward.h"
 #include "model/device/weights.h"
 #include "model/host_experts.h"
@@ -43,6 +44,8 @@ GpuNeeds gpu_needs(const ModelShape& shape, const DeviceModelParts& parts) {
     return weights + sessions * cache +
            device_forward_bytes(config, *kernels, traits, context, with);
   };
+  needs.sent_bytes =
+      expert_stream_bytes(layer_experts(parts.weights), parts.config.experts, parts.limits);
   needs.ram_bytes = [=, config = parts.config, limits = parts.limits, kernels = &parts.kernels](
                         int64_t, int32_t chunk) {
     const Limits with = with_chunk(limits, chunk);

@@ -68,6 +68,8 @@ void route(const DeviceStep& step, const DeviceMoe& weights);
 // depends on the picks, so it isn't counted here.
 void experts(const DeviceStep& step, int32_t layer, const DeviceMoe& weights,
              const DeviceExperts& routed);
+// Of the routed experts only those in this memory, to act.expert_out; the others' rows stay.
+void routed_experts(const DeviceStep& step, int32_t layer, const DeviceExperts& routed);
 // act.output, with the sums that came from elsewhere [n, dim], or null for none.
 void sum_experts(const DeviceStep& step, const DeviceExperts& routed, const float* elsewhere);
 
