@@ -200,9 +200,9 @@ const Device* Engine::gpu() const {
   return loaded_->plan.placement.uses_gpu() ? loaded_->gpu.device.get() : nullptr;
 }
 const std::string& Engine::why_no_gpu() const {
-  static const std::string kTooSmall =
-      "the plan uses none: what every token reads doesn't fit its memory";
-  return loaded_->gpu.device != nullptr ? kTooSmall : loaded_->gpu.why_not;
+  static const std::string kNotPlanned =
+      "the plan uses none, as what every token reads doesn't fit it or the CPU is as fast";
+  return loaded_->gpu.device != nullptr ? kNotPlanned : loaded_->gpu.why_not;
 }
 bool Engine::reads_files() const { return !loaded_->plan.fits(); }
 int64_t Engine::weight_bytes() const { return tensor_bytes(loaded_->dir); }
