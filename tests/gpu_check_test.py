@@ -12,14 +12,18 @@ import unittest
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 TABLES = ["peaks", "matmul", "experts", "attention", "steps", "tensor_cores"]
-TESTS = ["tests/gpu_kernels_tests", "tests/model_device_tests"]
+TESTS = [f"tests/{name}_tests" for name in ("gpu_kernels", "model_device", "device", "measure_gpu")]
 KERNELS = """name=$2
 [[ $1 == --only && $3 == --json ]] || exit 2
 echo '{"device": "a GPU", "tables": {"'$name'": {"rows": [{"what": "copy", "us": 2.5}], "notes": ["a note"]}}}' >"$4"
 """
-HEARTH = """case $1 in
+HEARTH = r"""case $1 in
   synth) [[ $* == *"--out "* ]] && touch "${@: -1}" ;;
-  bench) [[ -e $2 ]] && echo '{"prefill_tok_s": 100.0, "decode_tok_s": 20.5}' ;;
+  bench)
+    # Sizes as the program takes them.
+    [[ $* != *--gpu-budget* || $* =~ --gpu-budget\ [0-9]+GiB ]] || exit 2
+    [[ -e $2 ]] && echo '{"prefill_tok_s": 100.0, "decode_tok_s": 20.5}'
+    ;;
 esac
 """
 SANITIZER = 'while [[ $1 != */gpu_kernels_tests ]]; do shift; done; exec "$@"\n'
@@ -58,15 +62,15 @@ class GpuCheck(unittest.TestCase):
         code, report, printed = self.check()
         self.assertEqual((code, report["problems"], report["device"]), (0, [], "a GPU"), printed)
         self.assertEqual(list(report["kernels"]), TABLES)
-        self.assertEqual(report["models"]["6G"]["decode_tok_s"], 20.5)
-        self.assertEqual(list(report["models"]), ["24G", "6G", "4G", "cpu"])
+        self.assertEqual(report["models"]["6GiB"]["decode_tok_s"], 20.5)
+        self.assertEqual(list(report["models"]), ["24GiB", "6GiB", "4GiB", "cpu"])
         states = {step["name"]: step["state"] for step in report["steps"]}
         self.assertEqual(set(states.values()), {"ok"})
         self.assertIn("sanitizer_racecheck", states)
         text = (self.out / "report.md").read_text()
         for part in ["# a GPU\n\nNo problems.\n",
                      "## matmul\n\n| what | us |\n| --- | --- |\n| copy | 2.500 |\n\na note",
-                     "| 6G | 100.0 | 20.5 |  |  |\n"]:
+                     "| 6GiB | 100.0 | 20.5 |  |  |\n"]:
             self.assertIn(part, text)
             self.assertIn(part, printed)
 
@@ -74,7 +78,7 @@ class GpuCheck(unittest.TestCase):
         self.program("tests/gpu_kernels_tests", 'echo "case 7 is wrong"; exit 1\n')
         (self.build / "tests/model_device_tests").unlink()
         self.program("gpu_kernels_bench", '[[ $2 != experts ]] || exit 134\n[[ $2 != steps ]] || exit 0\n' + KERNELS)
-        self.program("hearth", '[[ ${@: -1} != 4G ]] || { echo "no such option" >&2; exit 2; }\n' + HEARTH)
+        self.program("hearth", '[[ ${@: -1} != 4GiB ]] || { echo "no such option" >&2; exit 2; }\n' + HEARTH)
         code, report, printed = self.check()
         self.assertEqual(code, 1, printed)
         problems = dict(problem.split(": ", 1) for problem in report["problems"])
@@ -82,13 +86,13 @@ class GpuCheck(unittest.TestCase):
         self.assertIn("missing: ", problems["tests_model_device"])
         self.assertEqual(problems["kernels_experts"], "failed with code 134")
         self.assertIn("kernels_steps.json holds no JSON", problems["kernels_steps"])
-        self.assertEqual(problems["model_4G"], "failed with code 2")
+        self.assertEqual(problems["model_4GiB"], "failed with code 2")
         self.assertEqual(problems["sanitizer_memcheck"], "failed with code 1")
         self.assertEqual(len(problems), 7)
         self.assertEqual(list(report["kernels"]), ["peaks", "matmul", "attention", "tensor_cores"])
-        self.assertEqual(list(report["models"]), ["24G", "6G", "cpu"])
+        self.assertEqual(list(report["models"]), ["24GiB", "6GiB", "cpu"])
         said = {step["name"]: step.get("said") for step in report["steps"]}
-        self.assertEqual((said["tests_gpu_kernels"], said["model_4G"]), ("case 7 is wrong\n", "no such option\n"))
+        self.assertEqual((said["tests_gpu_kernels"], said["model_4GiB"]), ("case 7 is wrong\n", "no such option\n"))
 
     def test_no_gpu_is_a_problem(self):
         for name in TESTS + ["gpu_kernels_bench"]:
