@@ -42,6 +42,28 @@ ExpertCache::ExpertCache(CacheShape shape, ExpertSlots slots, std::unique_ptr<Re
   }
 }
 
+// Wanted like a layer's experts, though no layer uses them.
+std::optional<ReadFailure> ExpertCache::load(std::span<const int32_t> keys,
+                                             const std::function<void(int64_t, int64_t)>& on_load) {
+  HEARTH_CHECK(keys.size() <= free_.size());
+  for (const int32_t key : keys) {
+    Entry& entry = entries_[key];
+    HEARTH_CHECK(entry.residency == Residency::kAbsent && !entry.is_held());
+    entry.wanted = true;
+    wanted_reads_.push_back(key);
+  }
+  const int64_t slot_bytes = bytes() / slots(), total = std::ssize(keys) * slot_bytes;
+  for (poll(); wait() && !failure_;) {
+    const int64_t left = std::ssize(wanted_reads_) + reading_;
+    if (on_load) on_load(total - left * slot_bytes, total);
+  }
+  abandon();
+  while (wait()) {
+  }
+  clear_stats();
+  return take_failure();
+}
+
 void ExpertCache::begin_layer(int32_t layer, int32_t n, int32_t used, const int32_t* picks,
                               std::span<const int32_t> experts) noexcept {
   learn(layer, n, used, picks);

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -63,6 +64,12 @@ class ExpertCache {
               std::unique_ptr<CachePolicy> policy, int32_t read_ahead);
   ExpertCache(const ExpertCache&) = delete;
   ExpertCache& operator=(const ExpertCache&) = delete;
+
+  // Before the first layer: brings these experts, distinct keys and no more than there are slots,
+  // into memory. `on_load` is called with bytes of slots filled and in all. The first read that
+  // failed, if any did; the others may then be absent.
+  std::optional<ReadFailure> load(std::span<const int32_t> keys,
+                                  const std::function<void(int64_t, int64_t)>& on_load);
 
   int64_t bytes() const { return slots_.bytes(); }
   int64_t slots() const { return slots_.count(); }

@@ -126,6 +126,51 @@ TEST_CASE("the store groups tokens by expert, rows ascending, every pick once") 
   CHECK(store.next().empty());
 }
 
+TEST_CASE("a cache is loaded before the first layer, and its figures begin after that") {
+  const test::ExpertFiles files(kLayers, kExperts, 2, 3);
+  for (const int32_t read_ahead : {1, 5}) {
+    auto cache = make_cache(files, {6, read_ahead}, fake_queue(seeded(9)));
+    const std::vector<int32_t> keys = {20, 3, 8, 7, 0};
+    std::vector<int64_t> loaded;
+    int64_t whole = 0;
+    CHECK(!cache->load(keys, [&](int64_t done, int64_t total) {
+      loaded.push_back(done);
+      whole = total;
+    }));
+    CHECK(whole == 5 * cache->bytes() / 6);
+    CHECK(loaded.back() == whole);
+    CHECK(std::ranges::is_sorted(loaded));
+    for (int32_t key = 0; key < kLayers * kExperts; ++key) {
+      const bool is_loaded = std::ranges::find(keys, key) != keys.end();
+      CHECK(cache->is_absent(key / kExperts, key % kExperts) == !is_loaded);
+    }
+    CHECK(cache->stats().reads.bytes == 0);
+    CHECK(cache->stats().guessed == 0);
+    ExpertCache& loaded_cache = *cache;
+    ExpertStore store = make_store(files, std::move(cache));
+    CHECK(take_layer(store, files, 0, 1, {3, 0}));
+    CHECK(loaded_cache.stats().hits == 2);
+    // They give way like all others.
+    std::mt19937_64 random(read_ahead);
+    for (int step = 0; step < 60; ++step) {
+      CHECK(take_layer(store, files, step % kLayers, 9, random_picks(random, 9)));
+    }
+  }
+}
+
+TEST_CASE("what can't be loaded is told, and the cache goes on") {
+  const test::ExpertFiles files(kLayers, kExperts, 1, 4);
+  FakeReadFaults faults = seeded(5);
+  faults.error = 0.2;
+  auto cache = make_cache(files, {12, 4}, fake_queue(faults));
+  const std::vector<int32_t> keys = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
+  const auto failure = cache->load(keys, nullptr);
+  REQUIRE(failure);
+  CHECK(failure->error != 0);
+  CHECK(cache->is_idle());
+  CHECK(!cache->take_failure());
+}
+
 TEST_CASE("experts come from their files through any number of slots, expected or not") {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
     std::mt19937_64 random(seed);
