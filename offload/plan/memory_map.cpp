@@ -1,7 +1,9 @@
 #include "offload/plan/memory_map.h"
 
 #include <algorithm>
+#include <numeric>
 
+#include "base/check.h"
 #include "base/limits.h"
 
 namespace hearth {
@@ -163,6 +165,32 @@ std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& 
     layers[i].vram_experts = static_cast<int32_t>(vram[i]);
     layers[i].ram_experts = static_cast<int32_t>(ram[i]);
     layers[i].nvme_experts = static_cast<int32_t>(model.experts - vram[i] - ram[i]);
+  }
+  return layers;
+}
+
+// Each layer's experts come up in the order of the layer, and what is left of a faster tier only
+// shrinks: so those in VRAM are the first ones, and those in RAM the next.
+std::vector<LayerPlan> rank_experts(const ModelShape& model, const Placement& placement,
+                                    const std::vector<int64_t>& picks) {
+  HEARTH_CHECK(std::ssize(picks) == model.expert_count());
+  std::vector<int32_t> keys(picks.size());  // layer * experts + expert
+  std::iota(keys.begin(), keys.end(), 0);
+  std::ranges::stable_sort(keys, std::greater(), [&](int32_t key) { return picks[key]; });
+  const auto count = static_cast<int64_t>(model.layers.size());
+  std::vector<LayerPlan> layers(count);
+  for (int64_t i = 0; i < count; ++i) layers[i].dense_in_vram = placement.on_gpu(i, count);
+  int64_t vram = placement.vram_experts, ram = placement.ram_experts;
+  for (const int32_t key : keys) {
+    LayerPlan& layer = layers[key / model.experts];
+    layer.order.push_back(key % model.experts);
+    if (layer.dense_in_vram && vram > 0) {
+      --vram, ++layer.vram_experts;
+    } else if (ram > 0) {
+      --ram, ++layer.ram_experts;
+    } else {
+      ++layer.nvme_experts;
+    }
   }
   return layers;
 }

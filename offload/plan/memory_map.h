@@ -43,6 +43,10 @@ void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement
 
 // Experts of each layer, spread evenly.
 std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& placement);
+// By how often each was picked, `picks` [layers * experts]: VRAM takes those of the layers on the
+// GPU with the most picks, RAM the next ones of all layers; of equals the lower number.
+std::vector<LayerPlan> rank_experts(const ModelShape& model, const Placement& placement,
+                                    const std::vector<int64_t>& picks);
 // Adds their bytes.
 void add_experts(const ModelShape& model, const std::vector<LayerPlan>& layers, MemoryMap& map);
 

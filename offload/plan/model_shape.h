@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/tensor_type.h"
+#include "offload/plan/recorded_use.h"
 
 namespace hearth {
 
@@ -82,6 +83,9 @@ struct ModelShape {
 
   int64_t routed_bytes() const;  // all routed experts
   int64_t weight_bytes() const;  // all tensors
+  RoutingShape routing() const {
+    return {static_cast<int32_t>(layers.size()), experts, experts_used};
+  }
   int64_t expert_count() const { return int64_t{experts} * static_cast<int64_t>(layers.size()); }
 };
 

@@ -25,6 +25,7 @@ uint64_t Plan::hash() const {
   for (const LayerPlan& layer : layers) {
     const int32_t places[] = {layer.vram_experts, layer.ram_experts, layer.nvme_experts};
     hash.add(std::span<const int32_t>(places));
+    hash.add(std::span<const int32_t>(layer.order));
   }
   return hash.value();
 }

@@ -16,6 +16,9 @@ struct LayerPlan {
   int32_t vram_experts = 0;
   int32_t ram_experts = 0;
   int32_t nvme_experts = 0;
+  // All of the layer's experts: the first `vram_experts` of them lie in VRAM at first, the next
+  // `ram_experts` in RAM. Empty: nothing is known of them, and their numbers are the order.
+  std::vector<int32_t> order = {};
 };
 
 struct TierPlan {
@@ -65,6 +68,10 @@ struct Plan {
   std::vector<std::string> problems;  // what has no place; empty where all fits
 
   bool fits() const { return problems.empty(); }
+  // Whether it matters which experts lie where.
+  bool divides_experts() const {
+    return (vram.experts > 0) + (ram.experts > 0) + (nvme.experts > 0) > 1;
+  }
   int64_t total_bytes() const { return weight_bytes + kv_bytes + scratch_bytes; }
   // Of everything decided; not of predictions, which a new measurement changes.
   uint64_t hash() const;

@@ -53,10 +53,12 @@ Json predict_json(const Plan& plan) {
 Json layers_json(const Plan& plan) {
   Json layers = Json::array();
   for (const LayerPlan& layer : plan.layers) {
-    layers.push_back({{"dense", layer.dense_in_vram ? "vram" : "ram"},
-                      {"vram", layer.vram_experts},
-                      {"ram", layer.ram_experts},
-                      {"nvme", layer.nvme_experts}});
+    Json json = {{"dense", layer.dense_in_vram ? "vram" : "ram"},
+                 {"vram", layer.vram_experts},
+                 {"ram", layer.ram_experts},
+                 {"nvme", layer.nvme_experts}};
+    if (!layer.order.empty()) json["order"] = layer.order;
+    layers.push_back(std::move(json));
   }
   return layers;
 }
@@ -122,11 +124,36 @@ TierPlan read_tier(const Reader& reader) {
           reader.bytes("experts"), reader.bytes("kv"),   reader.bytes("scratch")};
 }
 
-void read_layers(const Reader& reader, Plan& plan, Problems& problems) {
-  for (const Json& item : reader.list("layers")) {
-    const Reader layer(item, problems);
-    plan.layers.push_back({layer.text("dense") == "vram", layer.count("vram", 0),
-                           layer.count("ram", 0), layer.count("nvme", 0)});
+// Every expert of the layer once; empty where the layer has no order.
+std::vector<int32_t> read_order(const Json& layer, int64_t experts, Problems& problems) {
+  const auto found = layer.find("order");
+  if (found == layer.end()) return {};
+  std::vector<int32_t> order;
+  std::vector<bool> seen(found->is_array() ? found->size() : 0, false);
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const Json& item = (*found)[i];
+    const bool is_one = item.is_number_unsigned() && item.get<uint64_t>() < seen.size();
+    if (!is_one || seen[item.get<size_t>()]) break;
+    seen[item.get<size_t>()] = true;
+    order.push_back(item.get<int32_t>());
+  }
+  if (std::ssize(order) == experts && order.size() == seen.size() && found->is_array())
+    return order;
+  problems.add(fmt::format("order must have each of the layer's {} experts once", experts));
+  return {};
+}
+
+void read_layers(const Reader& document, Plan& plan, Problems& problems) {
+  for (const Json& item : document.list("layers")) {
+    const Reader reader(item, problems);
+    LayerPlan layer = {reader.text("dense") == "vram",
+                       reader.count("vram", 0),
+                       reader.count("ram", 0),
+                       reader.count("nvme", 0),
+                       {}};
+    const int64_t experts = int64_t{layer.vram_experts} + layer.ram_experts + layer.nvme_experts;
+    layer.order = read_order(item, experts, problems);
+    plan.layers.push_back(std::move(layer));
   }
 }
 

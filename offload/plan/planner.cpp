@@ -175,7 +175,21 @@ void explain_problems(const Candidate& found, const ModelShape& model, bool has_
   }
 }
 
-void explain(const CpuRates& cpu, const ModelShape& model, const ChunkBytes& chunk, Plan& plan) {
+// Which experts are the ones that lie in VRAM and RAM at first.
+std::string explain_first(const PlanRequest& request) {
+  if (!request.recorded) {
+    return "no recorded routing says which experts are used most (--trace): each layer has as many "
+           "in a tier, in VRAM at first those of the lowest numbers";
+  }
+  const RecordedUse& recorded = *request.recorded;
+  return fmt::format(
+      "the experts in VRAM and RAM at first are those that the {} tokens recorded in {} used most; "
+      "hit rates are of caches that meet the same tokens",
+      recorded.tokens, recorded.source);
+}
+
+void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& request,
+             const ChunkBytes& chunk, Plan& plan) {
   const Placement& at = plan.placement;
   auto say = [&](std::string line) { plan.why.push_back(std::move(line)); };
   if (at.uses_gpu()) {
@@ -198,6 +212,7 @@ void explain(const CpuRates& cpu, const ModelShape& model, const ChunkBytes& chu
                     "of the picks",
                     at.ram_experts, at.nvme_experts, 100 * plan.predict.memory_hit_rate));
   }
+  if (plan.divides_experts()) say(explain_first(request));
   say(fmt::format(
       "prompts are read {} tokens at a time: the longer, the fewer times the experts "
       "are read, but {} of scratch are taken for it",
@@ -225,9 +240,10 @@ Prediction predict(const CostModel& costs, const ModelShape& model, const PlanRe
   }
   const HeldShares held = held_shares(model, placement);
   const double on_gpu = placement.gpu_layers / static_cast<double>(model.layers.size());
-  result.vram_hit_rate = on_gpu * request.hits.at(held.vram).likely;
-  result.memory_hit_rate = on_gpu * request.hits.at(held.gpu_layers).likely +
-                           (1 - on_gpu) * request.hits.at(held.cpu_layers).likely;
+  const HitCurve& hits = request.hit_curve();
+  result.vram_hit_rate = on_gpu * hits.at(held.vram).likely;
+  result.memory_hit_rate =
+      on_gpu * hits.at(held.gpu_layers).likely + (1 - on_gpu) * hits.at(held.cpu_layers).likely;
   return result;
 }
 
@@ -243,10 +259,14 @@ int64_t memory_reserve_bytes(int64_t memory_bytes) {
 }
 
 Plan make_plan(const Machine& machine, const ModelShape& model, const PlanRequest& request) {
+  if (request.recorded) {
+    check_routing_shape(request.recorded->shape, request.recorded->source, model.routing(),
+                        model.name);
+  }
   const CpuRates cpu(machine, request.isa,
                      request.threads > 0 ? request.threads : machine.cpu.cores);
   const Gpu* gpu = planned_gpu(machine, request);
-  const CostModel costs(machine, model, cpu, gpu, request.hits);
+  const CostModel costs(machine, model, cpu, gpu, request.hit_curve());
   const bool has_disk = costs.disk_gb_s() > 0;
   const Candidate found =
       Search(model, request, costs, budgets_of(machine, gpu, request), gpu != nullptr, has_disk)
@@ -259,7 +279,8 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
   plan.threads = cpu.threads();
   plan.kv = request.kv;
   plan.placement = found.placement;
-  plan.layers = spread_experts(model, found.placement);
+  plan.layers = request.recorded ? rank_experts(model, found.placement, request.recorded->picks)
+                                 : spread_experts(model, found.placement);
   MemoryMap map = found.map;
   add_experts(model, plan.layers, map);
   plan.vram = map.vram;
@@ -271,7 +292,7 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
   plan.scratch_bytes = map.vram.scratch + map.ram.scratch;
   explain_problems(found, model, has_disk, plan);
   if (plan.fits()) plan.predict = predict(costs, model, request, found.placement);
-  explain(cpu, model, found.chunk, plan);
+  explain(cpu, model, request, found.chunk, plan);
   return plan;
 }
 

@@ -14,6 +14,7 @@
 #include "offload/plan/hit_curve.h"
 #include "offload/plan/model_shape.h"
 #include "offload/plan/plan.h"
+#include "offload/plan/recorded_use.h"
 
 namespace hearth {
 
@@ -28,6 +29,10 @@ struct PlanRequest {
   std::optional<int64_t> ram_budget;  // bytes; the machine's memory less a reserve where absent
   std::optional<int64_t> gpu_budget;  // bytes of VRAM; the card's where absent
   HitCurve hits = HitCurve::of_real_text();
+  // Says which experts are in VRAM and RAM at first, and how often they are hit in place of `hits`.
+  std::optional<RecordedUse> recorded;
+
+  const HitCurve& hit_curve() const { return recorded ? recorded->hits : hits; }
 };
 
 // Memory left to the operating system and other programs.
@@ -37,7 +42,7 @@ int64_t memory_reserve_bytes(int64_t memory_bytes);
 const Gpu* planned_gpu(const Machine& machine, const PlanRequest& request);
 
 // Of what doesn't fit, `problems` names every byte; the plan then is the nearest to fitting. Throws
-// Error where the profile has no rates to predict with.
+// Error where the profile has no rates to predict with or what was recorded is of another model.
 Plan make_plan(const Machine& machine, const ModelShape& model, const PlanRequest& request);
 
 // What single changes of the machine would bring, the most helpful first.

@@ -38,7 +38,7 @@ struct ClockSettings {
 struct Residency {
   // Makes the policy of a tier; empty: experts stay where the plan put them.
   std::function<std::unique_ptr<CachePolicy>()> make_policy;
-  // [layers * experts] decides who is in memory at first; empty: the lowest numbers of a layer.
+  // [layers * experts] decides who is in memory at first; empty: the plan's order.
   std::vector<double> popularity;
 };
 

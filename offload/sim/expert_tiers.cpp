@@ -14,7 +14,9 @@ std::vector<Tier> planned_tiers(const Plan& plan, int32_t experts,
   std::vector<int32_t> order(experts);
   for (size_t l = 0; l < plan.layers.size(); ++l) {
     const LayerPlan& layer = plan.layers[l];
-    std::iota(order.begin(), order.end(), static_cast<int32_t>(l) * experts);
+    const auto first = static_cast<int32_t>(l) * experts;
+    std::iota(order.begin(), order.end(), first);
+    for (size_t i = 0; i < layer.order.size(); ++i) order[i] = first + layer.order[i];
     if (!popularity.empty()) {
       std::ranges::stable_sort(order, std::greater(), [&](int32_t key) { return popularity[key]; });
     }

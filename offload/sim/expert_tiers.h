@@ -19,7 +19,7 @@ namespace hearth {
 enum class Tier : uint8_t { kVram, kRam, kDisk };
 
 // Where a plan puts experts at first, [layers * experts]: of each layer those of most `popularity`
-// [layers * experts] in the fastest places, or where it is empty those of the lowest numbers.
+// [layers * experts] in the fastest places, or where it is empty in the plan's own order.
 std::vector<Tier> planned_tiers(const Plan& plan, int32_t experts,
                                 std::span<const double> popularity);
 

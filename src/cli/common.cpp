@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "cli/progress.h"
 #include "offload/plan/plan_json.h"
+#include "offload/sim/recorded_use.h"
 
 namespace hearth::cli {
 namespace {
@@ -45,6 +46,40 @@ std::filesystem::path program_folder() {
   return std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
 }
 
+// What a person should know of an engine that was opened: what it follows and what it took.
+void tell(const Engine& engine, const std::string& name, bool no_gpu) {
+  const Plan& plan = engine.plan();
+  spdlog::info("{}: {} of weights, {} layers, {} tokens of context; {} kernels on {} threads", name,
+               format_bytes(static_cast<double>(engine.weight_bytes())), engine.config().layers,
+               engine.context(), engine.kernels().name, engine.workers().threads());
+  spdlog::info("plan {}: {} tokens of a prompt at a time, {} of KV cache, {} of scratch",
+               format_hash(plan.hash()), engine.chunk_tokens(),
+               format_bytes(static_cast<double>(plan.kv_bytes)),
+               format_bytes(static_cast<double>(plan.scratch_bytes)));
+  if (engine.gpu() != nullptr) {
+    spdlog::info("{}: {} of weights with {} of {} experts, {} of KV cache", engine.gpu()->name(),
+                 format_bytes(static_cast<double>(plan.vram.weights)), plan.vram.experts,
+                 int64_t{engine.config().experts} * engine.config().layers,
+                 format_bytes(static_cast<double>(plan.vram.kv)));
+  } else if (!no_gpu) {
+    spdlog::info("computing without a GPU: {}", engine.why_no_gpu());
+  }
+  if (engine.reads_files()) {
+    spdlog::warn("the weights don't fit the memory: they are read from the file on use");
+  }
+  if (const ExpertCache* cache = engine.cache()) {
+    spdlog::info(
+        "{} of {} experts fit in memory, {}; the others are read from the file as they are "
+        "wanted",
+        cache->slots(), int64_t{engine.config().experts} * engine.config().layers,
+        format_bytes(static_cast<double>(cache->bytes())));
+  }
+  if (plan.divides_experts() && !plan.layers.front().order.empty()) {
+    spdlog::info("experts in memory: those at first are what a recorded text used most");
+  }
+  for (const std::string& note : engine.notes()) spdlog::warn("{}", note);
+}
+
 }  // namespace
 
 void add_model_argument(CLI::App& command, std::string& model) {
@@ -60,7 +95,13 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   add_kv_option(command, options.kv);
   add_size_option(command, "--ram-budget", options.ram_budget,
                   "Memory for weights and caches, 64GiB; what is free where absent");
-  command.add_option("--plan", options.plan, "Follow this plan (hearth plan MODEL --json)");
+  CLI::Option* plan =
+      command.add_option("--plan", options.plan, "Follow this plan (hearth plan MODEL --json)");
+  command
+      .add_option("--trace", options.trace,
+                  "Routing recorded on a text (hearth trace): which experts are in memory at first "
+                  "where not all are")
+      ->excludes(plan);
   add_size_option(command, "--gpu-budget", options.gpu_budget,
                   "VRAM for weights and caches, 30GiB; what is free where absent");
   command.add_flag("--no-gpu", options.no_gpu, "Compute on the CPU only");
@@ -121,6 +162,9 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   engine_options.gpu_budget = options.gpu_budget;
   engine_options.use_gpu = !options.no_gpu;
   if (!options.plan.empty()) engine_options.plan = read_plan(options.plan);
+  if (!options.trace.empty()) {
+    engine_options.recorded = recorded_use(read_trace(options.trace), options.trace);
+  }
   engine_options.limits = limits;
   if (on_gpu) {
     engine_options.open_gpu = [&on_gpu, open = engine_options.open_gpu] {
@@ -132,34 +176,7 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   engine_options.on_load = [&](int64_t done, int64_t total) { bar.show(done, total); };
   std::unique_ptr<Engine> engine = Engine::open(engine_options);
   bar.clear();
-  spdlog::info("{}: {} of weights, {} layers, {} tokens of context; {} kernels on {} threads",
-               engine_options.model.filename().string(),
-               format_bytes(static_cast<double>(engine->weight_bytes())), engine->config().layers,
-               engine->context(), engine->kernels().name, engine->workers().threads());
-  spdlog::info("plan {}: {} tokens of a prompt at a time, {} of KV cache, {} of scratch",
-               format_hash(engine->plan().hash()), engine->chunk_tokens(),
-               format_bytes(static_cast<double>(engine->plan().kv_bytes)),
-               format_bytes(static_cast<double>(engine->plan().scratch_bytes)));
-  if (engine->gpu() != nullptr) {
-    const Plan& plan = engine->plan();
-    spdlog::info("{}: {} of weights with {} of {} experts, {} of KV cache", engine->gpu()->name(),
-                 format_bytes(static_cast<double>(plan.vram.weights)), plan.vram.experts,
-                 int64_t{engine->config().experts} * engine->config().layers,
-                 format_bytes(static_cast<double>(plan.vram.kv)));
-  } else if (!options.no_gpu) {
-    spdlog::info("computing without a GPU: {}", engine->why_no_gpu());
-  }
-  if (engine->reads_files()) {
-    spdlog::warn("the weights don't fit the memory: they are read from the file on use");
-  }
-  if (const ExpertCache* cache = engine->cache()) {
-    spdlog::info(
-        "{} of {} experts fit in memory, {}; the others are read from the file as they are "
-        "wanted",
-        cache->slots(), int64_t{engine->config().experts} * engine->config().layers,
-        format_bytes(static_cast<double>(cache->bytes())));
-  }
-  for (const std::string& note : engine->notes()) spdlog::warn("{}", note);
+  tell(*engine, engine_options.model.filename().string(), options.no_gpu);
   return engine;
 }
 

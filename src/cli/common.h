@@ -25,7 +25,8 @@ struct ModelOptions {
   std::optional<int64_t> ram_budget;
   std::optional<int64_t> gpu_budget;
   bool no_gpu = false;
-  std::string plan;  // a file; empty: one is made
+  std::string plan;   // a file; empty: one is made
+  std::string trace;  // recorded routing that this one follows; empty: none
   std::string log_level = "info";
 };
 

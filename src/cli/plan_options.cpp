@@ -13,6 +13,7 @@
 #include "offload/machine/describe.h"
 #include "offload/machine/machine_json.h"
 #include "offload/machine/topology.h"
+#include "offload/sim/recorded_use.h"
 
 namespace hearth::cli {
 namespace {
@@ -82,6 +83,12 @@ PlanCase plan_case(const PlanOptions& options) {
   PlanCase result;
   PlanRequest& request = result.request;
   request = options.request;
+  if (!options.trace.empty()) {
+    request.recorded = recorded_use(read_trace(options.trace), options.trace);
+    // Before this machine is measured.
+    check_routing_shape(request.recorded->shape, options.trace,
+                        {config.layers, config.experts, config.experts_used}, source);
+  }
   result.machine = machine_of(options, dir, request);
   request.work = workload_of(options, config);
   request.kv = options.kv;

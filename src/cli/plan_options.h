@@ -15,6 +15,7 @@ struct PlanOptions {
   std::string quant, dense;
   std::string kv = "bf16";
   std::string routing = "text";
+  std::string trace;  // recorded routing that the plan follows; empty: none
   int64_t context = 0, depth = -1, prompt = -1, answer = 512;
   bool no_gpu = false;
   PlanRequest request;

@@ -9,6 +9,7 @@
 #include "format/gguf.h"
 #include "model/config.h"
 #include "model/synth.h"
+#include "offload/plan/recorded_use.h"
 #include "offload/sim/routing_generator.h"
 
 namespace hearth::cli {
@@ -37,12 +38,8 @@ RoutingWork recorded(const RoutingSource& source) {
   std::string model_name;
   const RoutingModel model = routing_of(source.model, model_name);
   const RoutingTrace& trace = work.trace;
-  if (model.layers != trace.layers || model.experts != trace.experts || model.used != trace.used) {
-    throw Error(
-        fmt::format("has {} layers of {} experts, {} used; {} has {} of {}, {} used", trace.layers,
-                    trace.experts, trace.used, model_name, model.layers, model.experts, model.used),
-        source.trace, "Name the model it was recorded from, or none");
-  }
+  check_routing_shape({trace.layers, trace.experts, trace.used}, source.trace,
+                      {model.layers, model.experts, model.used}, model_name);
   return work;
 }
 

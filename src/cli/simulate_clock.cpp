@@ -57,7 +57,7 @@ ClockRuns run_all(const PlanCase& planned, const Plan& plan, const RoutingWork& 
                   const ClockOptions& options) {
   const CpuRates cpu(planned.machine, plan.isa, plan.threads);
   const CostModel costs(planned.machine, planned.shape, cpu,
-                        planned_gpu(planned.machine, planned.request), planned.request.hits);
+                        planned_gpu(planned.machine, planned.request), planned.request.hit_curve());
   const Accesses accesses = accesses_of(work.trace);
   const ClockSettings settings = settings_of(options);
   const auto run = [&](const NamedPolicy& policy, const ClockSettings& how) {

@@ -21,12 +21,13 @@ class DeviceSequence : public Sequence {
 
 class DeviceRunner : public Runner {
  public:
-  DeviceRunner(const RunnerParts& parts, Device& device, std::span<const int32_t> held,
+  DeviceRunner(const RunnerParts& parts, Device& device, const VramExperts& held,
                const LinkRates& rates, std::unique_ptr<ExpertCache> cache)
       : parts_(parts),
         device_(device),
         weights_(upload_weights(device, parts.config, parts.weights)),
-        tier_(device, layer_experts(parts.weights), parts.config.experts, held),
+        tier_(device, layer_experts(parts.weights), parts.config.experts, held.counts,
+              {.order = held.order}),
         elsewhere_(make_elsewhere(std::move(cache))),
         forward_({device, parts.config, weights_, parts.weights.embedding, tier_, elsewhere_.get(),
                   sending(rates)},
@@ -88,7 +89,7 @@ class DeviceRunner : public Runner {
 }  // namespace
 
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
-                                           std::span<const int32_t> held, const LinkRates& rates,
+                                           const VramExperts& held, const LinkRates& rates,
                                            std::unique_ptr<ExpertCache> cache) {
   return std::make_unique<DeviceRunner>(parts, device, held, rates, std::move(cache));
 }

@@ -56,6 +56,13 @@ Error read_error(const ReadFailure& failure, const TensorDir& dir) {
       "Check the disk, and that nothing changes the file meanwhile");
 }
 
+// What the plan has in memory at first. Throws Error where it can't be read.
+void fill_cache(ExpertCache& cache, const Plan& plan, const TensorDir& dir, int32_t experts,
+                const std::function<void(int64_t, int64_t)>& on_load) {
+  const std::vector<int32_t> keys = first_in_cache(plan, experts);
+  if (const auto failure = cache.load(keys, on_load)) throw read_error(*failure, dir);
+}
+
 // Every problem of the file, before the long work of loading it.
 ModelConfig check_model(const TensorDir& dir, const std::string& source) {
   ModelConfig config = read_config(dir, source);
@@ -115,6 +122,7 @@ struct Engine::Loaded {
         runner(make_runner(
             {config, weights, kernels, workers, options.kv, plan.work.context, limits})) {
     if (ExpertCache* experts = runner->cache()) {
+      fill_cache(*experts, plan, dir, config.experts, options.on_load);
       workers.set_between_pieces([experts] { experts->poll(); });
     }
   }
@@ -122,8 +130,8 @@ struct Engine::Loaded {
   std::unique_ptr<Runner> make_runner(const RunnerParts& parts) {
     if (!plan.placement.uses_gpu()) return make_host_runner(parts, std::move(cache.cache));
     if (plan.ram.experts > 0) pin_weights();
-    std::vector<int32_t> held;
-    for (const LayerPlan& layer : plan.layers) held.push_back(layer.vram_experts);
+    VramExperts held = {{}, first_in_vram(plan, config.experts)};
+    for (const LayerPlan& layer : plan.layers) held.counts.push_back(layer.vram_experts);
     const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
     return make_device_runner(parts, *gpu.device, held, rates, std::move(cache.cache));
   }

@@ -19,6 +19,7 @@
 #include "model/forward.h"
 #include "model/stages.h"
 #include "offload/plan/plan.h"
+#include "offload/plan/recorded_use.h"
 #include "text/chat_tokens.h"
 #include "text/effort.h"
 #include "text/tokenizer.h"
@@ -38,7 +39,9 @@ struct EngineOptions {
   bool use_gpu = true;                // where there is one
   std::function<FoundDevice()> open_gpu = [] { return open_device(0); };
   std::optional<Plan> plan;  // to be followed; made from this machine where absent
-  Limits limits;             // its chunk_tokens is the plan's
+  // Of a plan that is made: which experts are in memory at first.
+  std::optional<RecordedUse> recorded;
+  Limits limits;  // its chunk_tokens is the plan's
   // Called while weights are read into memory, with bytes done and in all.
   std::function<void(int64_t, int64_t)> on_load;
 };

@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "base/error.h"
 #include "cpu_kernels/registry.h"
 #include "model/device/needs.h"
@@ -39,7 +42,18 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
   request.gpu_budget = options.gpu_budget;
   request.chunk_tokens = options.chunk_tokens;
   request.ram_budget = options.ram_budget.value_or(free_ram_budget());
+  request.recorded = options.recorded;
   return request;
+}
+
+// Whether each layer's experts have their places.
+bool places_all(const Plan& plan, const ModelShape& shape) {
+  return std::ranges::all_of(plan.layers, [&](const LayerPlan& layer) {
+    const int32_t counts[] = {layer.vram_experts, layer.ram_experts, layer.nvme_experts};
+    return std::ranges::all_of(counts, [&](int32_t n) { return n >= 0 && n <= shape.experts; }) &&
+           counts[0] + counts[1] + counts[2] == shape.experts &&
+           (layer.order.empty() || std::ssize(layer.order) == shape.experts);
+  });
 }
 
 // Whether the bytes it names are those that following it takes here.
@@ -49,7 +63,7 @@ void check_bytes(const Plan& plan, const ModelShape& shape, Problems& problems) 
   MemoryMap map =
       map_fixed(shape, chunk, placement, plan.work.parallel, plan.vram.budget, plan.ram.budget);
   place_experts(shape, map, placement);
-  add_experts(shape, spread_experts(shape, placement), map);
+  add_experts(shape, plan.layers, map);
   if (map.ram.kv + map.vram.kv == plan.kv_bytes &&
       map.ram.scratch + map.vram.scratch == plan.scratch_bytes && map.ram.used == plan.ram.used &&
       map.vram.used == plan.vram.used && map.ram.experts == plan.ram.experts &&
@@ -137,6 +151,10 @@ void check_replay(const Plan& plan, const EngineOptions& options, const ModelSha
   constexpr const char* kAdvice =
       "Make a plan for this machine and model: hearth plan MODEL --json";
   problems.throw_if_any(kAdvice);
+  if (!places_all(plan, shape)) {
+    problems.add(fmt::format("it doesn't place the {} experts of each layer", shape.experts));
+  }
+  problems.throw_if_any(kAdvice);
   check_bytes(plan, shape, problems);
   problems.throw_if_any(kAdvice);
 }
@@ -198,6 +216,28 @@ LinkRates link_rates(const Plan& plan, const Device& device,
 }
 
 bool uses_cache(const Plan& plan) { return plan.fits() && plan.nvme.experts > 0; }
+
+std::vector<int32_t> first_in_vram(const Plan& plan, int32_t experts) {
+  std::vector<int32_t> order(plan.layers.size() * experts);
+  for (size_t l = 0; l < plan.layers.size(); ++l) {
+    const auto row = order.begin() + static_cast<ptrdiff_t>(l) * experts;
+    std::iota(row, row + experts, 0);
+    std::ranges::copy(plan.layers[l].order, row);
+  }
+  return order;
+}
+
+std::vector<int32_t> first_in_cache(const Plan& plan, int32_t experts) {
+  std::vector<int32_t> keys;
+  for (size_t l = 0; l < plan.layers.size(); ++l) {
+    const LayerPlan& layer = plan.layers[l];
+    if (layer.order.empty()) continue;
+    for (int32_t i = 0; i < layer.ram_experts; ++i) {
+      keys.push_back(static_cast<int32_t>(l) * experts + layer.order[layer.vram_experts + i]);
+    }
+  }
+  return keys;
+}
 
 std::optional<HeldWeights> held_weights(const Plan& plan) {
   if (!plan.fits()) return std::nullopt;

@@ -43,6 +43,11 @@ LinkRates link_rates(const Plan& plan, const Device& device,
 
 // Whether the plan has routed experts come from files through a cache.
 bool uses_cache(const Plan& plan);
+// Each layer's experts in the order in which VRAM takes them, [layers * experts].
+std::vector<int32_t> first_in_vram(const Plan& plan, int32_t experts);
+// What a cache holds at first, as keys layer * experts + expert: nothing where no recorded text
+// told which experts to take.
+std::vector<int32_t> first_in_cache(const Plan& plan, int32_t experts);
 // Which weights the plan has in memory of the host; nothing where it doesn't fit, and files are
 // read on use.
 std::optional<HeldWeights> held_weights(const Plan& plan);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "base/limits.h"
 #include "base/workers.h"
@@ -72,11 +73,17 @@ struct RunnerParts {
 std::unique_ptr<Runner> make_host_runner(const RunnerParts& parts,
                                          std::unique_ptr<ExpertCache> cache);
 
-// All layers on a device, which must outlive the runner, with `held` routed experts of each; the
-// CPU computes the others or, in prompts and where none come through a cache, sends them by these
-// rates. Throws Error where it does not fit.
+// Routed experts in VRAM at first.
+struct VramExperts {
+  std::vector<int32_t> counts;  // [layers]
+  std::vector<int32_t> order;   // [layers * experts] each layer's first ones are there
+};
+
+// All layers on a device, which must outlive the runner, with the routed experts that are `held`;
+// the CPU computes the others or, in prompts and where none come through a cache, sends them by
+// these rates. Throws Error where it does not fit.
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
-                                           std::span<const int32_t> held, const LinkRates& rates,
+                                           const VramExperts& held, const LinkRates& rates,
                                            std::unique_ptr<ExpertCache> cache);
 
 }  // namespace hearth

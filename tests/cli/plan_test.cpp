@@ -110,7 +110,7 @@ TEST_CASE("a recorded trace sets the hit rates, one of another model is refused"
   const Ran other = run_hearth(
       {"plan", "flash", "--machine", profile("server-12ch-384g.json"), "--trace", trace});
   CHECK(other.exit_code == 1);
-  CHECK(other.err.find("the model has 43 of 256") != std::string::npos);
+  CHECK(other.err.find("flash has 43 of 256, 6 used") != std::string::npos);
 }
 
 TEST_CASE("run follows a plan that was written, and says which") {

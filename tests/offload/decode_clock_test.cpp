@@ -180,6 +180,15 @@ TEST_CASE("an expert from disk is computed when it is there, the others before i
   }
 }
 
+TEST_CASE("experts begin where the plan's order puts them, or where their popularity does") {
+  Plan plan;
+  plan.layers = {{true, 1, 1, 1, {}}, {true, 1, 1, 1, {2, 0, 1}}};
+  constexpr Tier kV = Tier::kVram, kR = Tier::kRam, kD = Tier::kDisk;
+  CHECK(planned_tiers(plan, 3, {}) == std::vector<Tier>{kV, kR, kD, kR, kD, kV});
+  const std::vector<double> popularity = {1, 3, 2, 1, 2, 3};
+  CHECK(planned_tiers(plan, 3, popularity) == std::vector<Tier>{kD, kV, kR, kD, kR, kV});
+}
+
 TEST_CASE("hits are those of the policies, each with its tier") {
   const ModelShape model = small_model(6, 64, 1020);
   const Accesses accesses = routing_of(model, 300);

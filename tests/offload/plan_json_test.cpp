@@ -51,6 +51,32 @@ TEST_CASE("what was decided survives writing and reading") {
   CHECK(read.placement.chunk_tokens == plan.placement.chunk_tokens);
 }
 
+TEST_CASE("an order of experts survives, and must name each of the layer's experts once") {
+  Plan plan = some_plan();
+  for (LayerPlan& layer : plan.layers) {
+    for (int32_t e = 255; e >= 0; --e) layer.order.push_back(e);
+  }
+  Plan read;
+  REQUIRE(read_error(write_plan(plan), &read) == "");
+  CHECK(read.hash() == plan.hash());
+  CHECK(read.layers[5].order == plan.layers[5].order);
+  std::swap(plan.layers[5].order[0], plan.layers[5].order[1]);
+  CHECK(read.hash() != plan.hash());
+  const Json good = Json::parse(write_plan(plan));
+  for (const Json& bad : {Json(7), Json::array(), Json::object(), Json(std::vector<int>(256, 3)),
+                          Json("order"), Json(nullptr)}) {
+    Json json = good;
+    json["layers"][2]["order"] = bad;
+    CHECK(read_error(json.dump()).find("order must have each of the layer's 256 experts once") !=
+          std::string::npos);
+  }
+  for (const Json& bad : {Json(256), Json(-1), Json(0.5), Json(1e300), Json("0")}) {
+    Json json = good;
+    json["layers"][2]["order"][9] = bad;
+    CHECK(read_error(json.dump()).find("order must have") != std::string::npos);
+  }
+}
+
 TEST_CASE("the keys that others read are there") {
   const Plan plan = some_plan();
   const Json json = Json::parse(write_plan(plan));

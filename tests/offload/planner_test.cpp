@@ -259,6 +259,68 @@ TEST_CASE("experts are spread evenly, over the layers on the GPU first") {
   CHECK(layers[3].vram_experts >= 5);
 }
 
+TEST_CASE(
+    "with a recorded text VRAM takes what it picked most, RAM the next, of equals the first") {
+  const ModelShape model = small_model(3, 4);
+  //                                  a layer on the CPU, two on the GPU
+  const std::vector<int64_t> picks = {9, 0, 5, 1, 7, 5, 5, 0, 2, 8, 8, 6};
+  Placement at;
+  at.gpu_layers = 2;
+  at.vram_experts = 5;
+  at.ram_experts = 4;
+  at.nvme_experts = 3;
+  const std::vector<LayerPlan> layers = rank_experts(model, at, picks);
+  REQUIRE(layers.size() == 3);
+  CHECK(layers[0].order == std::vector<int32_t>{0, 2, 3, 1});
+  CHECK(layers[1].order == std::vector<int32_t>{0, 1, 2, 3});
+  CHECK(layers[2].order == std::vector<int32_t>{1, 2, 3, 0});
+  const auto counts = [&](int i) {
+    const LayerPlan& layer = layers[i];
+    return std::vector<int32_t>{layer.vram_experts, layer.ram_experts, layer.nvme_experts};
+  };
+  CHECK(counts(0) == std::vector<int32_t>{0, 2, 2});  // 9, 5
+  CHECK(counts(1) == std::vector<int32_t>{2, 1, 1});  // 7, 5; then the other 5
+  CHECK(counts(2) == std::vector<int32_t>{3, 1, 0});  // 8, 8, 6; then 2
+  CHECK_FALSE(layers[0].dense_in_vram);
+  CHECK(layers[1].dense_in_vram);
+}
+
+TEST_CASE("a recorded text sets hit rates and places, and is refused where it isn't the model's") {
+  Machine machine = small_machine();
+  machine.disks = {small_disk()};
+  const ModelShape model = small_model(4, 256, 102000);
+  PlanRequest request = request_of();
+  const Plan without = make_plan(machine, model, request);
+  const auto says = [](const Plan& plan, const char* part) {
+    return std::ranges::any_of(
+        plan.why, [&](const std::string& line) { return line.find(part) != std::string::npos; });
+  };
+  CHECK(says(without, "(--trace)"));
+  RecordedUse recorded;
+  recorded.source = "a.trace";
+  recorded.shape = {4, 256, 4};
+  recorded.tokens = 77;
+  recorded.picks.assign(4 * 256, 1);
+  recorded.picks[3 * 256 + 255] = 2;
+  recorded.hits = HitCurve(std::vector<HitPoint>{{0.5, {0.9, 0.95, 0.99}}});
+  request.recorded = recorded;
+  const Plan plan = make_plan(machine, model, request);
+  CHECK(says(plan, "77 tokens recorded in a.trace"));
+  CHECK(plan.layers[3].order.front() == 255);
+  CHECK(plan.placement == without.placement);
+  CHECK(plan.hash() != without.hash());
+  const double held = static_cast<double>(plan.ram.experts) / (4 * 256);
+  CHECK(plan.predict.memory_hit_rate == doctest::Approx(recorded.hits.at(held).likely));
+  request.recorded->shape = {4, 256, 6};
+  CHECK_THROWS_WITH_AS(
+      make_plan(machine, model, request),
+      doctest::Contains(
+          "a.trace: has 4 layers of 256 experts, 6 used; small model has 4 of 256, 4"),
+      Error);
+  // Where all lie in one place there is nothing to say.
+  CHECK_FALSE(says(make_plan(machine, small_model(), request_of()), "--trace"));
+}
+
 TEST_CASE("experts in VRAM are held by the layers on the GPU alone") {
   const ModelShape model = small_model(4, 16);
   Placement at;
