@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/check.h"
 #include "base/error.h"
 
 namespace hearth {
@@ -16,11 +17,24 @@ int choose_threads(int wanted) {
   return wanted;
 }
 
-Workers make_team(int threads, const Topology& topology) {
-  // A team that leaves cores free may run on any node.
-  const Workers workers(threads, threads == topology.cores() ? topology.nodes() : 1);
-  workers.on_each_thread([&](int thread) { topology.bind_thread(thread, threads); });
+Workers make_team(const NodeShares& shares, const Topology& topology) {
+  const Workers workers(shares);
+  HEARTH_CHECK(workers.nodes() == 1 || workers.nodes() == topology.nodes());
+  const bool is_whole = workers.threads() == topology.cores();
+  workers.on_each_thread([&](int thread) {
+    if (is_whole) {
+      topology.bind_to_core(thread);
+    } else if (workers.nodes() > 1) {
+      topology.bind_to_node(workers.node_of(thread));
+    }
+  });
   return workers;
+}
+
+Workers make_team(int threads, const Topology& topology) {
+  const bool is_whole = threads == topology.cores();
+  const int nodes = is_whole ? topology.nodes() : 1;
+  return make_team(NodeShares::even(threads, nodes), topology);
 }
 
 }  // namespace hearth

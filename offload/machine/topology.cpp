@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/workers.h"
 #include "offload/machine/topology_handle.h"
 
 namespace hearth {
@@ -83,18 +84,24 @@ int Topology::nodes() const {
   const bool even =
       std::ranges::all_of(nodes, [&](hwloc_obj_t node) { return handle_->cores_of(node) == each; });
   const int count = static_cast<int>(nodes.size());
-  return even && count * each == cores() ? count : 1;
+  const bool is_one_by_one = even && count * each == cores() && count <= NodeShares::kNodesMax;
+  return is_one_by_one ? count : 1;
 }
 
-void Topology::bind_thread(int thread, int threads) const {
-  if (handle_->topology == nullptr || threads != cores()) return;
-  const hwloc_obj_t core = hwloc_get_obj_by_type(handle_->topology, HWLOC_OBJ_CORE, thread);
+void Topology::bind_to_core(int number) const {
+  if (handle_->topology == nullptr) return;
+  const hwloc_obj_t core = hwloc_get_obj_by_type(handle_->topology, HWLOC_OBJ_CORE, number);
   if (core == nullptr) return;
   hwloc_bitmap_t processor = hwloc_bitmap_dup(core->cpuset);
   hwloc_bitmap_singlify(processor);
   // Where it is refused, as in some containers, only the speed differs.
   hwloc_set_cpubind(handle_->topology, processor, HWLOC_CPUBIND_THREAD);
   hwloc_bitmap_free(processor);
+}
+
+void Topology::bind_to_node(int node) const {
+  if (handle_->nodes.empty()) return;
+  hwloc_set_cpubind(handle_->topology, handle_->nodes[node]->cpuset, HWLOC_CPUBIND_THREAD);
 }
 
 void Topology::bind_memory(void* begin, size_t bytes, int node) const {

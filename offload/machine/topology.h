@@ -24,7 +24,8 @@ class Topology {
   Topology& operator=(const Topology&) = delete;
 
   int cores() const;  // physical ones, at least 1
-  // NUMA nodes that have cores, at least 1; 1 where cores are not spread over them evenly.
+  // NUMA nodes that have cores, at least 1; 1 where cores are not spread over them evenly, or
+  // over more than NodeShares::kNodesMax.
   int nodes() const;
 
   // The fields of a profile that say what there is: name and counts of the CPU, memory and cores of
@@ -33,10 +34,11 @@ class Topology {
   // Which of nodes() the kernel calls `number`; the first where none is called so.
   int node_numbered(int number) const;
 
-  // Binds the calling thread, number `thread` of a team of `threads`, to a core of its own where
-  // the team has as many threads as there are cores: the scheduler then can't put two on one. A
-  // smaller team stays free, so that two programs don't meet on the same cores.
-  void bind_thread(int thread, int threads) const;
+  // Binds the calling thread to a core; cores are numbered node after node. The scheduler then
+  // can't put two of a team on one.
+  void bind_to_core(int core) const;
+  // The same to all cores of a node.
+  void bind_to_node(int node) const;
   // Pages of this memory will come from `node` when they are first touched.
   void bind_memory(void* begin, size_t bytes, int node) const;
 

@@ -22,6 +22,7 @@ uint64_t Plan::hash() const {
       weight_bytes,           routed_bytes,         kv_bytes,
       scratch_bytes};
   hash.add(std::span<const int64_t>(numbers));
+  hash.add(std::span<const int32_t>(node_threads));
   for (const LayerPlan& layer : layers) {
     const int32_t places[] = {layer.vram_experts, layer.ram_experts, layer.nvme_experts};
     hash.add(std::span<const int32_t>(places));

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/workers.h"
 #include "offload/plan/cost_model.h"
 #include "offload/plan/placement.h"
 
@@ -54,6 +55,8 @@ struct Plan {
   Workload work;
   std::string isa;
   int32_t threads = 1;
+  // Of these on each NUMA node; empty: there is one, or the system places them.
+  std::vector<int32_t> node_threads;
   std::string kv;  // how cache rows are stored
   Placement placement;
   std::vector<LayerPlan> layers;
@@ -73,6 +76,9 @@ struct Plan {
     return (vram.experts > 0) + (ram.experts > 0) + (nvme.experts > 0) > 1;
   }
   int64_t total_bytes() const { return weight_bytes + kv_bytes + scratch_bytes; }
+  NodeShares shares() const {
+    return node_threads.empty() ? NodeShares::even(threads, 1) : NodeShares(node_threads);
+  }
   // Of everything decided; not of predictions, which a new measurement changes.
   uint64_t hash() const;
 };

@@ -143,6 +143,24 @@ std::vector<int32_t> read_order(const Json& layer, int64_t experts, Problems& pr
   return {};
 }
 
+// Absent on a machine of one node.
+std::vector<int32_t> read_node_threads(const Json& json, int32_t threads, Problems& problems) {
+  const auto found = json.find("node_threads");
+  if (found == json.end()) return {};
+  std::vector<int32_t> spread;
+  int64_t sum = 0;
+  for (const Json& item : *found) {
+    const bool is_count = found->is_array() && item.is_number_unsigned() &&
+                          item.get<uint64_t>() <= static_cast<uint64_t>(threads);
+    if (!is_count) break;
+    spread.push_back(item.get<int32_t>());
+    sum += spread.back();
+  }
+  if (found->is_array() && spread.size() == found->size() && sum == threads) return spread;
+  problems.add(fmt::format("node_threads must share out the {} threads", threads));
+  return {};
+}
+
 void read_layers(const Reader& document, Plan& plan, Problems& problems) {
   for (const Json& item : document.list("layers")) {
     const Reader reader(item, problems);
@@ -166,6 +184,7 @@ Plan read_fields(const Json& json, Problems& problems) {
   plan.isa = reader.text("isa");
   plan.kv = reader.text("kv");
   plan.threads = reader.count("threads", 1);
+  plan.node_threads = read_node_threads(json, plan.threads, problems);
   plan.work.context = reader.integer("context", 1, int64_t{1} << 40);
   plan.work.parallel = reader.count("parallel", 1);
   plan.placement.chunk_tokens = reader.count("chunk_tokens", 1);
@@ -196,7 +215,7 @@ std::string write_plan(const Plan& plan) {
                         {"decode_tok_s", upgrade.decode_tok_s},
                         {"prefill_tok_s", upgrade.prefill_tok_s}});
   }
-  const Json json = {
+  Json json = {
       {"version", kVersion},
       {"hash", hash_text(plan)},
       {"fits", plan.fits()},
@@ -226,6 +245,7 @@ std::string write_plan(const Plan& plan) {
       {"why", plan.why},
       {"layers", layers_json(plan)},
   };
+  if (!plan.node_threads.empty()) json["node_threads"] = plan.node_threads;
   return json.dump(1);
 }
 

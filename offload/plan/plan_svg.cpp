@@ -53,8 +53,9 @@ class Picture {
   void heading() {
     svg_.text(kMargin, 36, fmt::format("{} on {}", plan_.model, plan_.machine),
               {.size = 17, .bold = true});
-    std::string line = fmt::format("{} tokens of context, {} session{}", plan_.work.context,
-                                   plan_.work.parallel, plan_.work.parallel == 1 ? "" : "s");
+    std::string line = fmt::format("{} tokens of context, {} session{}, {}", plan_.work.context,
+                                   plan_.work.parallel, plan_.work.parallel == 1 ? "" : "s",
+                                   plan_.shares().text());
     if (plan_.fits()) {
       line += fmt::format(
           ": decode {:.1f} tok/s, bound by {}; prefill {:.0f} tok/s", plan_.predict.decode_tok_s,

@@ -249,6 +249,21 @@ Prediction predict(const CostModel& costs, const ModelShape& model, const PlanRe
 
 }  // namespace
 
+std::vector<int32_t> spread_threads(const std::vector<MemoryNode>& nodes, int32_t threads) {
+  int64_t cores = 0;
+  for (const MemoryNode& node : nodes) cores += node.cores;
+  const auto with_cores =
+      std::ranges::count_if(nodes, [](const MemoryNode& node) { return node.cores > 0; });
+  if (with_cores < 2 || threads > cores || nodes.size() > NodeShares::kNodesMax) return {};
+  std::vector<int32_t> spread(nodes.size(), 0);
+  for (int32_t left = threads; left > 0;) {
+    for (size_t i = 0; i < nodes.size() && left > 0; ++i) {
+      if (spread[i] < nodes[i].cores) ++spread[i], --left;
+    }
+  }
+  return spread;
+}
+
 const Gpu* planned_gpu(const Machine& machine, const PlanRequest& request) {
   if (!request.use_gpu || machine.gpus.empty() || request.gpu_budget == 0) return nullptr;
   return &*std::ranges::max_element(machine.gpus, {}, &Gpu::memory_bytes);
@@ -277,6 +292,7 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
   plan.work = request.work;
   plan.isa = cpu.isa();
   plan.threads = cpu.threads();
+  plan.node_threads = spread_threads(machine.nodes, plan.threads);
   plan.kv = request.kv;
   plan.placement = found.placement;
   plan.layers = request.recorded ? rank_experts(model, found.placement, request.recorded->picks)

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "offload/machine/machine.h"
 #include "offload/plan/hit_curve.h"
@@ -37,6 +38,10 @@ struct PlanRequest {
 
 // Memory left to the operating system and other programs.
 int64_t memory_reserve_bytes(int64_t memory_bytes);
+
+// Threads on each node, as evenly as its cores allow, one a core at most: [nodes], or nothing where
+// fewer than two have cores, there are more threads than cores or more nodes than are told apart.
+std::vector<int32_t> spread_threads(const std::vector<MemoryNode>& nodes, int32_t threads);
 
 // The GPU a plan is made for; null where none is to be used.
 const Gpu* planned_gpu(const Machine& machine, const PlanRequest& request);

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/hash.h"
-#include "base/workers.h"
 
 namespace hearth {
 namespace {
@@ -37,7 +36,7 @@ SlotParts::SlotParts(std::span<const LayerExperts> layers, int32_t experts) : at
 }
 
 ExpertSlots::ExpertSlots(std::vector<LayerExperts> layers, int32_t experts, int64_t slots,
-                         const Topology& topology, int nodes)
+                         const Topology& topology, const NodeShares& shares)
     : layers_(std::move(layers)),
       experts_(experts),
       count_(slots),
@@ -45,19 +44,19 @@ ExpertSlots::ExpertSlots(std::vector<LayerExperts> layers, int32_t experts, int6
       memory_(static_cast<size_t>(slots * parts_.bytes)) {
   // Every part is a range of its own to the kernel, which knows 65530 of them at most.
   constexpr int64_t kRangesMax = 32768;
-  if (nodes > 1 && count_ * 3 * nodes <= kRangesMax) bind_to_nodes(topology, nodes);
+  const int nodes = shares.nodes();
+  if (nodes > 1 && count_ * 3 * nodes <= kRangesMax) bind_to_nodes(topology, shares);
 }
 
 // Where a matrix begins within its room differs by up to a block, and its rows with it.
-void ExpertSlots::bind_to_nodes(const Topology& topology, int nodes) {
+void ExpertSlots::bind_to_nodes(const Topology& topology, const NodeShares& shares) {
   for (int64_t slot = 0; slot < count_; ++slot) {
     for (int m = 0; m < 3; ++m) {
       const int64_t end = m < 2 ? parts_.at[m + 1] : parts_.bytes;
       const int64_t blocks = (end - parts_.at[m]) / kBlock;
       unsigned char* room = memory_.data() + slot * parts_.bytes + parts_.at[m];
-      for (int node = 0; node < nodes; ++node) {
-        const int64_t first = node_share_begin(blocks, node, nodes);
-        const int64_t last = node_share_begin(blocks, node + 1, nodes);
+      for (int node = 0; node < shares.nodes(); ++node) {
+        const int64_t first = shares.begin(blocks, node), last = shares.begin(blocks, node + 1);
         topology.bind_memory(room + first * kBlock, static_cast<size_t>((last - first) * kBlock),
                              node);
       }

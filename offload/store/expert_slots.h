@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/buffer.h"
+#include "base/workers.h"
 #include "offload/io/reader.h"
 #include "offload/machine/topology.h"
 #include "offload/store/expert_weights.h"
@@ -27,10 +28,10 @@ struct SlotParts {
 
 class ExpertSlots {
  public:
-  // Takes the memory, rows of every matrix on the node whose threads multiply them (nodes > 1).
+  // Takes the memory, rows of every matrix on the node whose threads multiply them.
   // Throws Error where it is refused.
   ExpertSlots(std::vector<LayerExperts> layers, int32_t experts, int64_t slots,
-              const Topology& topology, int nodes);
+              const Topology& topology, const NodeShares& shares);
 
   int64_t count() const { return count_; }
   int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }
@@ -49,7 +50,7 @@ class ExpertSlots {
 
  private:
   std::array<Matrix, 3> matrices(int32_t layer, int32_t expert, int32_t slot) const;
-  void bind_to_nodes(const Topology& topology, int nodes);
+  void bind_to_nodes(const Topology& topology, const NodeShares& shares);
 
   const std::vector<LayerExperts> layers_;
   const int32_t experts_;

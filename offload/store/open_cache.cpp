@@ -12,7 +12,7 @@ constexpr int64_t kPartsOfExpert = 3;  // requests it takes
 OpenCache open_expert_cache(const TensorDir& dir, std::vector<LayerExperts> layers,
                             const CacheOptions& options, const Topology& topology) {
   const CacheShape shape{static_cast<int32_t>(layers.size()), options.experts};
-  ExpertSlots slots(std::move(layers), options.experts, options.slots, topology, options.nodes);
+  ExpertSlots slots(std::move(layers), options.experts, options.slots, topology, options.shares);
   const bool is_locked = slots.lock();
   std::vector<ReaderFile> files;
   for (const ModelFile& file : dir.files) files.push_back({file.path.string()});

@@ -14,8 +14,8 @@ namespace hearth {
 struct CacheOptions {
   int32_t experts;  // of a layer
   int64_t slots;
-  int32_t read_ahead;  // experts under way at once
-  int nodes = 1;       // whose threads multiply
+  int32_t read_ahead;                          // experts under way at once
+  NodeShares shares = NodeShares::even(1, 1);  // of the threads that multiply
 };
 
 struct OpenCache {

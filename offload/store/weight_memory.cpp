@@ -57,16 +57,16 @@ class File {
 // Each node's share of every matrix's rows is bound to it, before anything is touched. Stacked
 // experts are matrices of their own.
 void bind_to_nodes(const TensorEntry& tensor, unsigned char* data, const Topology& topology,
-                   int nodes) {
+                   const NodeShares& shares) {
   const uint64_t matrices = tensor.dims.size() > 2 ? static_cast<uint64_t>(tensor.dims[2]) : 1;
   const int64_t rows = tensor.dims.size() > 1 ? tensor.dims[1] : 1;
   const uint64_t matrix_bytes = tensor.bytes / matrices;
   const uint64_t row_size = matrix_bytes / static_cast<uint64_t>(rows);
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   for (uint64_t m = 0; m < matrices; ++m) {
-    for (int node = 0; node < nodes; ++node) {
+    for (int node = 0; node < shares.nodes(); ++node) {
       auto page_of = [&](int share) {
-        const auto row = static_cast<uint64_t>(node_share_begin(rows, share, nodes));
+        const auto row = static_cast<uint64_t>(shares.begin(rows, share));
         return reinterpret_cast<uintptr_t>(data + m * matrix_bytes + row * row_size) / page * page;
       };
       const uintptr_t begin = page_of(node), end = page_of(node + 1);
@@ -132,7 +132,7 @@ WeightMemory::WeightMemory(TensorDir& dir, HeldWeights held, const Workers& work
     for (const TensorEntry* tensor : run.tensors) {
       if (workers.nodes() == 1) break;
       unsigned char* data = memory.data() + tensor->offset - run.begin;
-      bind_to_nodes(*tensor, data, topology, workers.nodes());
+      bind_to_nodes(*tensor, data, topology, workers.shares());
     }
   }
   for (size_t r = 0; r < runs.size(); ++r) {

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace hearth {
 
@@ -23,13 +25,37 @@ class LoopBody {
   void (*call_)(void*, int64_t, int64_t, int);
 };
 
+// What each NUMA node gets of the things that threads share in order, pieces of work or rows of a
+// matrix: as much as it has of the threads, which are numbered node after node.
+class NodeShares {
+ public:
+  static constexpr int kNodesMax = 64;
+
+  // Threads of each node, at least one in all.
+  explicit NodeShares(const std::vector<int>& threads);
+  static NodeShares even(int threads, int nodes);
+
+  int nodes() const { return static_cast<int>(before_.size()) - 1; }
+  int threads() const { return before_.back(); }
+  int threads_of(int node) const { return before_[node + 1] - before_[node]; }
+  int node_of(int thread) const;
+  std::string text() const;  // "16 threads, 8 + 8 on the NUMA nodes"
+  // Where the node's share of `count` things begins; the last one ends at begin(count, nodes()).
+  int64_t begin(int64_t count, int node) const { return count * before_[node] / threads(); }
+
+ private:
+  std::vector<int> before_;  // [nodes + 1] threads of the nodes before
+};
+
 class Workers {
  public:
-  // `nodes`: the NUMA nodes the threads are spread over evenly, in order.
-  explicit Workers(int threads, int nodes = 1) : threads_(threads), nodes_(nodes) {}
+  explicit Workers(NodeShares shares) : shares_(std::move(shares)), threads_(shares_.threads()) {}
+  // `nodes`: the NUMA nodes the threads are spread over evenly.
+  explicit Workers(int threads, int nodes = 1) : Workers(NodeShares::even(threads, nodes)) {}
   int threads() const { return threads_; }
-  int nodes() const { return nodes_; }
-  int node_of(int thread) const { return thread * nodes_ / threads_; }
+  const NodeShares& shares() const { return shares_; }
+  int nodes() const { return shares_.nodes(); }
+  int node_of(int thread) const { return shares_.node_of(thread); }
 
   // What the calling thread does after each of its pieces: to see to something that can't wait for
   // the end of a long loop. Must be quick and not use the workers.
@@ -62,12 +88,9 @@ class Workers {
   template <typename F>
   void on_team(int64_t pieces, F&& body) const noexcept;
 
+  NodeShares shares_;
   int threads_;
-  int nodes_;
   std::function<void()> between_pieces_;
 };
-
-// Where a node's share of `count` things in order begins: of pieces of work, of a matrix's rows.
-inline int64_t node_share_begin(int64_t count, int node, int nodes) { return count * node / nodes; }
 
 }  // namespace hearth

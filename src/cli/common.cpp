@@ -49,9 +49,9 @@ std::filesystem::path program_folder() {
 // What a person should know of an engine that was opened: what it follows and what it took.
 void tell(const Engine& engine, const std::string& name, bool no_gpu) {
   const Plan& plan = engine.plan();
-  spdlog::info("{}: {} of weights, {} layers, {} tokens of context; {} kernels on {} threads", name,
+  spdlog::info("{}: {} of weights, {} layers, {} tokens of context; {} kernels on {}", name,
                format_bytes(static_cast<double>(engine.weight_bytes())), engine.config().layers,
-               engine.context(), engine.kernels().name, engine.workers().threads());
+               engine.context(), engine.kernels().name, engine.workers().shares().text());
   spdlog::info("plan {}: {} tokens of a prompt at a time, {} of KV cache, {} of scratch",
                format_hash(plan.hash()), engine.chunk_tokens(),
                format_bytes(static_cast<double>(plan.kv_bytes)),

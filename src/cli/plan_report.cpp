@@ -77,10 +77,10 @@ void add_list(std::string& text, const char* title, const std::vector<std::strin
 std::string plan_report(const Plan& plan) {
   std::string text = fmt::format(
       "{} on {}\n  {} of weights, {} of them routed experts; {} tokens of context, {} session{}; "
-      "{} kernels on {} threads\n\n",
+      "{} kernels on {}\n\n",
       plan.model, plan.machine, format_bytes(static_cast<double>(plan.weight_bytes)),
       format_bytes(static_cast<double>(plan.routed_bytes)), plan.work.context, plan.work.parallel,
-      plan.work.parallel == 1 ? "" : "s", plan.isa, plan.threads);
+      plan.work.parallel == 1 ? "" : "s", plan.isa, plan.shares().text());
   add_tier(text, "VRAM", plan, plan.vram);
   add_tier(text, "RAM", plan, plan.ram);
   add_tier(text, "NVMe", plan, plan.nvme);

@@ -42,7 +42,7 @@ OpenCache open_cache(const Plan& plan, const TensorDir& dir, const ModelConfig& 
                      const ModelWeights& weights, const Workers& workers, const Limits& limits) {
   if (!uses_cache(plan)) return {};
   const CacheOptions options{config.experts, plan.ram.experts, limits.experts_read_ahead,
-                             workers.nodes()};
+                             workers.shares()};
   return open_expert_cache(dir, layer_experts(weights), options, Topology::of_this_machine());
 }
 
@@ -114,7 +114,7 @@ struct Engine::Loaded {
         kernels(kernels_for(options)),
         gpu(find_gpu(options)),
         plan(plan_for(options, {dir, config, source}, gpu.device.get())),
-        workers(make_team(plan.threads, Topology::of_this_machine())),
+        workers(make_team(plan.shares(), Topology::of_this_machine())),
         limits(follow(plan, options.limits)),
         weight_memory(load_weights(plan, dir, workers, options.on_load)),
         weights(bind_weights(dir, config, source)),

@@ -15,6 +15,7 @@
 #include "offload/machine/describe.h"
 #include "offload/machine/memory.h"
 #include "offload/machine/team.h"
+#include "offload/machine/topology.h"
 #include "offload/plan/cpu_rates.h"
 #include "offload/plan/memory_map.h"
 #include "offload/plan/planner.h"
@@ -119,6 +120,11 @@ void check_replay(const Plan& plan, const EngineOptions& options, const ModelSha
   same("cache format", plan.kv, std::string(kv_name(options.kv)));
   same("instruction set", plan.isa, std::string(kernels_for(options).name));
   if (options.threads != 0) same("number of threads", plan.threads, options.threads);
+  if (!plan.node_threads.empty()) {
+    const Machine here = Topology::of_this_machine().describe();
+    same("number of threads on each NUMA node", plan.node_threads,
+         spread_threads(here.nodes, plan.threads));
+  }
   if (plan.threads > kThreadsMax || plan.placement.chunk_tokens > kChunkTokensMax ||
       plan.work.parallel > kSessionsMax) {
     problems.add(

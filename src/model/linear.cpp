@@ -93,20 +93,20 @@ void count_work(StageTotals& totals, std::span<const Product> products) {
 
 std::span<const ProductPiece> cut_into_pieces(Compute& compute, std::span<const Product> products,
                                               int64_t row_tile) {
-  const int nodes = compute.workers.nodes();
-  int64_t node_cost = 0;
-  for (const Product& product : products) node_cost += product.w.rows * row_cost(product) / nodes;
-  const int64_t parts = kPartsOfRest * std::max(compute.workers.threads() / nodes, 1);
+  const NodeShares& shares = compute.workers.shares();
+  int64_t cost = 0;
+  for (const Product& product : products) cost += product.w.rows * row_cost(product);
 
   // Node by node, as the workers begin: each has its share of every matrix's rows.
   compute.pieces.clear();
-  for (int node = 0; node < nodes; ++node) {
-    int64_t rest = node_cost;
+  for (int node = 0; node < shares.nodes(); ++node) {
+    const int64_t parts = kPartsOfRest * std::max(shares.threads_of(node), 1);
+    int64_t rest = shares.begin(cost, node + 1) - shares.begin(cost, node);
     for (const Product& product : products) {
       const int64_t tile_cost = row_cost(product) * row_tile;
       const int64_t tiles = (product.w.rows + row_tile - 1) / row_tile;
-      const int64_t end = node_share_begin(tiles, node + 1, nodes);
-      for (int64_t tile = node_share_begin(tiles, node, nodes); tile < end;) {
+      const int64_t end = shares.begin(tiles, node + 1);
+      for (int64_t tile = shares.begin(tiles, node); tile < end;) {
         const int64_t wanted = std::max(rest / parts, kPieceBytesMin) / tile_cost;
         const int64_t taken = std::clamp<int64_t>(wanted, 1, end - tile);
         compute.pieces.push_back(

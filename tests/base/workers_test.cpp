@@ -56,9 +56,27 @@ TEST_CASE("every piece runs once, each after it was announced to the thread that
 TEST_CASE("threads are spread over the nodes in order, a node's share over its range") {
   const Workers workers(8, 2);
   for (int thread = 0; thread < 8; ++thread) CHECK(workers.node_of(thread) == thread / 4);
-  CHECK(node_share_begin(10, 0, 3) == 0);
-  CHECK(node_share_begin(10, 1, 3) == 3);
-  CHECK(node_share_begin(10, 3, 3) == 10);
+  const NodeShares three = NodeShares::even(3, 3);
+  CHECK(three.begin(10, 0) == 0);
+  CHECK(three.begin(10, 1) == 3);
+  CHECK(three.begin(10, 3) == 10);
+}
+
+TEST_CASE("a node's share is as large as its part of the threads, nothing where it has none") {
+  const NodeShares shares({3, 0, 1});
+  CHECK(shares.nodes() == 3);
+  CHECK(shares.threads() == 4);
+  CHECK(shares.threads_of(0) == 3);
+  CHECK(shares.threads_of(1) == 0);
+  for (const auto& [thread, node] : {std::pair(0, 0), {2, 0}, {3, 2}}) {
+    CHECK(shares.node_of(thread) == node);
+  }
+  const int64_t begins[] = {0, 75, 75, 100};
+  for (int node = 0; node <= 3; ++node) CHECK(shares.begin(100, node) == begins[node]);
+  const Workers workers(shares);
+  std::vector<std::atomic<int>> runs(100);
+  workers.for_range(100, 1, [&](int64_t begin, int64_t, int) { ++runs[begin]; });
+  CHECK(std::ranges::all_of(runs, [](auto& n) { return n == 1; }));
 }
 
 TEST_CASE("each thread runs once, under the number it has in loops") {

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "offload/machine/machine_json.h"
 #include "program.h"
 #include "support.h"
 
@@ -133,4 +134,54 @@ TEST_CASE("run follows a plan that was written, and says which") {
   const Ran refused = run_hearth(run);
   CHECK(refused.exit_code == 1);
   CHECK(refused.err.find("its hash isn't that of its content") != std::string::npos);
+}
+
+TEST_CASE("a plan shares its threads out to NUMA nodes, and is followed where these are") {
+  const test::TemporaryFolder folder;
+  const std::string machine_file = folder.path() / "machine.json";
+  const std::string file = folder.path() / "plan.json", picture = folder.path() / "plan.svg";
+  Machine machine = read_machine(profile("server-12ch-384g.json"));
+  machine.cpu.cores = machine.cpu.threads = machine.cpu.team = 4;
+  machine.cpu.isas.front().name = "avx2";
+  machine.nodes.front().cores = 2;
+  machine.nodes.front().read_from_gb_s.assign(2, 100);
+  machine.nodes.push_back(machine.nodes.front());
+  std::ofstream(machine_file) << write_machine(machine);
+  const std::vector<std::string> asked = {"--machine", machine_file, "--ctx",   "600",
+                                          "--isa",     "avx2",       "--chunk", "32"};
+  const auto with = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), asked.begin(), asked.end());
+    return arguments;
+  };
+  const Json plan = plan_json(asked);
+  CHECK(plan["node_threads"] == Json({2, 2}));
+  CHECK(plan_json(with({"--threads", "3"}))["node_threads"] == Json({2, 1}));
+  CHECK_FALSE(plan_json(with({"--threads", "5"})).contains("node_threads"));
+  const Ran table = run_hearth(with({"plan", "--svg", picture}));
+  CHECK(table.out.find("4 threads, 2 + 2 on the NUMA nodes") != std::string::npos);
+  CHECK(test::read_text(picture).find("2 + 2 on the NUMA nodes") != std::string::npos);
+
+  std::ofstream(file) << plan.dump();
+  const auto run_on = [&](const char* topology) {
+    setenv("HWLOC_SYNTHETIC", topology, 1);
+    const Ran ran = run_hearth({"run", "-p", "Recite Psalms 23:1.", "--temp", "0", "-n", "8",
+                                "--isa", "avx2", "--plan", file});
+    const Ran free = run_hearth({"run", "-p", "Recite Psalms 23:1.", "--temp", "0", "-n", "8",
+                                 "--isa", "avx2", "--threads", "3"});
+    unsetenv("HWLOC_SYNTHETIC");
+    CHECK(free.exit_code == 0);
+    return std::pair(ran, free);
+  };
+  const auto [followed, three] = run_on("numa:2 core:2 pu:1");
+  CAPTURE(followed.err);
+  CHECK(followed.exit_code == 0);
+  CHECK(followed.err.find("4 threads, 2 + 2 on the NUMA nodes") != std::string::npos);
+  CHECK(three.err.find("3 threads, 2 + 1 on the NUMA nodes") != std::string::npos);
+  CHECK(three.out == followed.out);
+  const auto [refused, one_node] = run_on("numa:1 core:4 pu:1");
+  CHECK(refused.exit_code == 1);
+  CHECK(refused.err.find("its number of threads on each NUMA node is [2, 2], here it is []") !=
+        std::string::npos);
+  CHECK(one_node.err.find("avx2 kernels on 3 threads\n") != std::string::npos);
+  CHECK(one_node.out == followed.out);
 }

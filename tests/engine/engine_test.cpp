@@ -464,6 +464,9 @@ TEST_CASE("a plan is replayed, and refused where it is of something else") {
   CHECK(refusal([](EngineOptions& o) { o.plan->vram.used = 1; }).find("GPU") != std::string::npos);
   CHECK(refusal([](EngineOptions& o) { o.threads = 1; }).find("its number of threads is 2") !=
         std::string::npos);
+  CHECK(refusal([](EngineOptions& o) {
+          o.plan->node_threads = {2, 0, 0, 0, 0, 0, 0};
+        }).find("threads on each NUMA node is [2, 0, 0, 0, 0, 0, 0]") != std::string::npos);
   CHECK(refusal([](EngineOptions& o) { o.plan->threads = 1 << 30; }).find("1024") !=
         std::string::npos);
   CHECK(refusal([](EngineOptions& o) { o.plan->placement.chunk_tokens = 1 << 30; }).find("65536") !=

@@ -55,7 +55,8 @@ FakeReadFaults seeded(uint64_t seed) {
 std::unique_ptr<ExpertCache> make_cache(const test::ExpertFiles& files, const CacheCase& how,
                                         std::unique_ptr<ReadQueue> queue) {
   const CacheShape shape{kLayers, kExperts};
-  ExpertSlots slots(files.layers(), kExperts, how.slots, Topology::of_this_machine(), 1);
+  ExpertSlots slots(files.layers(), kExperts, how.slots, Topology::of_this_machine(),
+                    NodeShares::even(1, 1));
   return std::make_unique<ExpertCache>(shape, std::move(slots),
                                        make_reader(files, std::move(queue)),
                                        make_reuse_policy(shape), how.read_ahead);
@@ -227,7 +228,8 @@ TEST_CASE("what is resident is not read again, and what is expected is there in 
 TEST_CASE("what is used often stays, what was used once goes") {
   const test::ExpertFiles files(1, kExperts, 1, 6);
   const CacheShape shape{1, kExperts};
-  ExpertSlots slots(files.layers(), kExperts, 3, Topology::of_this_machine(), 1);
+  ExpertSlots slots(files.layers(), kExperts, 3, Topology::of_this_machine(),
+                    NodeShares::even(1, 1));
   ExpertStore store =
       make_store(files, std::make_unique<ExpertCache>(shape, std::move(slots),
                                                       make_reader(files, fake_queue()),

@@ -121,3 +121,14 @@ TEST_CASE("a team has a thread a core, or as many as were asked for") {
   CHECK(make_team(4, Topology("numa:2 core:2 pu:1")).nodes() == 2);
   CHECK(make_team(3, Topology("numa:2 core:2 pu:1")).nodes() == 1);
 }
+
+TEST_CASE("a team has the threads that each node was given") {
+  const Topology topology("numa:2 core:4 pu:2");
+  const Workers part = make_team(NodeShares({2, 1}), topology);
+  CHECK(part.threads() == 3);
+  CHECK(part.nodes() == 2);
+  CHECK(part.node_of(1) == 0);
+  CHECK(part.node_of(2) == 1);
+  CHECK(make_team(NodeShares({3}), topology).nodes() == 1);
+  CHECK(make_team(NodeShares({4, 4}), topology).threads() == 8);
+}

@@ -116,9 +116,11 @@ class RandomCases {
     machine.cpu.loop_us = real(0, 50);
     machine.nodes.clear();
     const int64_t nodes = whole(1, 4);
+    int32_t cores = machine.cpu.cores;
     for (int64_t i = 0; i < nodes; ++i) {
-      machine.nodes.push_back(
-          {whole(1, 1 << 20) << whole(10, 18), machine.cpu.cores, 1, real(1, 400), {}});
+      const auto own = static_cast<int32_t>(i + 1 < nodes ? whole(0, cores) : cores);
+      cores -= own;
+      machine.nodes.push_back({whole(1, 1 << 20) << whole(10, 18), own, 1, real(1, 400), {}});
     }
     machine.read_gb_s = real(1, 600);
     for (FormatRates& format : machine.cpu.isas[0].formats) {
@@ -145,6 +147,20 @@ class RandomCases {
   ModelShape model() {
     return small_model(static_cast<int32_t>(whole(1, 61)), static_cast<int32_t>(whole(1, 384)),
                        whole(17, 40000) / 17 * 17);
+  }
+
+  // A few experts of each layer have most of the picks, as in real texts, and some none.
+  RecordedUse recorded(const ModelShape& model) {
+    RecordedUse use;
+    use.source = "random.trace";
+    use.shape = model.routing();
+    use.tokens = whole(1, 100000);
+    for (int64_t key = 0; key < model.expert_count(); ++key) {
+      use.picks.push_back(whole(0, whole(0, 1) == 0 ? 3 : use.tokens));
+    }
+    const double low = real(0, 1), likely = real(low, 1), high = real(likely, 1);
+    use.hits = HitCurve(std::vector<HitPoint>{{real(0.01, 0.99), {low, likely, high}}});
+    return use;
   }
 
   PlanRequest request() {

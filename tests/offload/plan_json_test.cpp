@@ -77,6 +77,23 @@ TEST_CASE("an order of experts survives, and must name each of the layer's exper
   }
 }
 
+TEST_CASE("threads of several nodes survive, and must be all of the threads") {
+  Plan plan = some_plan();
+  CHECK_FALSE(Json::parse(write_plan(plan)).contains("node_threads"));
+  plan.node_threads = {5, 0, 3};
+  Plan read;
+  REQUIRE(read_error(write_plan(plan), &read) == "");
+  CHECK(read.node_threads == plan.node_threads);
+  CHECK(read.hash() == plan.hash());
+  for (const Json& bad : {Json(8), Json::object(), Json(std::vector<int>{4, 5}),
+                          Json(std::vector<int>{9, -1}), Json({8, "0"}), Json(nullptr)}) {
+    Json json = Json::parse(write_plan(plan));
+    json["node_threads"] = bad;
+    CHECK(read_error(json.dump()).find("node_threads must share out the 8 threads") !=
+          std::string::npos);
+  }
+}
+
 TEST_CASE("the keys that others read are there") {
   const Plan plan = some_plan();
   const Json json = Json::parse(write_plan(plan));

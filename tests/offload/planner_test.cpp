@@ -1,7 +1,8 @@
 #include <doctest/doctest.h>
 
-#include <chrono>
 #include <cmath>
+#include <ctime>
+#include <limits>
 
 #include "base/error.h"
 #include "offload/plan/memory_map.h"
@@ -16,6 +17,13 @@ using test::small_gpu;
 using test::small_machine;
 using test::small_model;
 
+// Sanitizers make everything several times slower.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kIsSanitized = true;
+#else
+constexpr bool kIsSanitized = false;
+#endif
+
 PlanRequest request_of(int64_t context = 4096) {
   PlanRequest request;
   request.work = {.context = context, .depth = context, .prompt = context, .answer = 256};
@@ -28,6 +36,46 @@ double seconds_of(const CostModel& costs, const Placement& placement, const Work
   const double counted =
       std::min(1.0, 8 * static_cast<double>(work.answer) / static_cast<double>(work.prompt));
   return answers + counted * work.parallel * costs.prompt(placement, work).total();
+}
+
+// Each layer's experts have one place each, and none lies slower than one that was picked less.
+void check_order(const ModelShape& model, const std::vector<int64_t>& picks, const Plan& plan) {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  int64_t least_vram = kMost, least_ram = kMost, most_after_vram = 0, most_after_ram = 0;
+  bool is_whole = true;
+  for (size_t l = 0; l < plan.layers.size(); ++l) {
+    const LayerPlan& layer = plan.layers[l];
+    std::vector<int32_t> sorted = layer.order;
+    std::ranges::sort(sorted);
+    for (int32_t e = 0; e < model.experts; ++e) is_whole = is_whole && sorted.at(e) == e;
+    for (int32_t i = 0; i < model.experts; ++i) {
+      const int64_t n = picks[l * model.experts + layer.order[i]];
+      if (i < layer.vram_experts) {
+        least_vram = std::min(least_vram, n);
+        continue;
+      }
+      if (layer.dense_in_vram) most_after_vram = std::max(most_after_vram, n);
+      if (i < layer.vram_experts + layer.ram_experts) {
+        least_ram = std::min(least_ram, n);
+      } else {
+        most_after_ram = std::max(most_after_ram, n);
+      }
+    }
+  }
+  CHECK(is_whole);
+  CHECK(least_vram >= most_after_vram);
+  CHECK(least_ram >= most_after_ram);
+}
+
+void check_threads(const Machine& machine, const Plan& plan) {
+  if (plan.node_threads.empty()) return;
+  REQUIRE(plan.node_threads.size() == machine.nodes.size());
+  int32_t threads = 0;
+  for (size_t i = 0; i < machine.nodes.size(); ++i) {
+    CHECK(plan.node_threads[i] <= machine.nodes[i].cores);
+    threads += plan.node_threads[i];
+  }
+  CHECK(threads == plan.threads);
 }
 
 // Everything a plan promises whatever it was asked for.
@@ -54,6 +102,8 @@ void check_whole(const Machine& machine, const ModelShape& model, const PlanRequ
     CHECK(tier->used == tier->weights + tier->kv + tier->scratch);
   }
   if (!request.use_gpu || machine.gpus.empty()) CHECK(plan.vram.used == 0);
+  if (request.recorded) check_order(model, request.recorded->picks, plan);
+  check_threads(machine, plan);
   if (!plan.fits()) {
     for (const std::string& problem : plan.problems)
       CHECK(problem.find("bytes") != std::string::npos);
@@ -75,32 +125,39 @@ void check_whole(const Machine& machine, const ModelShape& model, const PlanRequ
 
 TEST_CASE("random machines and models: a whole plan or the bytes that don't fit") {
   RandomCases random(7);
-  int fitting = 0, with_gpu = 0, with_disk = 0;
+  int fitting = 0, with_gpu = 0, with_disk = 0, recorded = 0, on_nodes = 0;
   double slowest_ms = 0;
-  constexpr int kCases = 2000;
+  constexpr int kCases = kIsSanitized ? 2000 : 10000;
   for (int i = 0; i < kCases; ++i) {
     CAPTURE(i);
     const Machine machine = random.machine();
     const ModelShape model = random.model();
-    const PlanRequest request = random.request();
-    const auto start = std::chrono::steady_clock::now();
+    PlanRequest request = random.request();
+    if (i % 3 == 0) request.recorded = random.recorded(model);
+    if (i % 5 == 0) request.threads = static_cast<int32_t>(random.whole(1, 130));
+    const std::clock_t start = std::clock();
     const Plan plan = make_plan(machine, model, request);
-    const std::chrono::duration<double, std::milli> taken =
-        std::chrono::steady_clock::now() - start;
-    slowest_ms = std::max(slowest_ms, taken.count());
+    const auto taken = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+    slowest_ms = std::max(slowest_ms, 1e3 * taken);
     check_whole(machine, model, request, plan);
     fitting += plan.fits();
     with_gpu += plan.vram.experts > 0;
     with_disk += plan.fits() && plan.nvme.experts > 0;
+    recorded += plan.fits() && request.recorded && plan.divides_experts();
+    on_nodes += !plan.node_threads.empty();
   }
   MESSAGE(fitting << " of " << kCases << " fit, " << with_gpu << " with experts in VRAM, "
-                  << with_disk << " with experts on disk; the slowest took " << slowest_ms
-                  << " ms");
+                  << with_disk << " with experts on disk, " << recorded
+                  << " with experts placed by a recording, " << on_nodes
+                  << " on several nodes; the slowest took " << slowest_ms << " ms");
+  if (!kIsSanitized) CHECK(slowest_ms < 100);  // of the processor's time
   // The cases are of every kind.
   CHECK(fitting > kCases / 4);
   CHECK(fitting < kCases * 9 / 10);
   CHECK(with_gpu > kCases / 20);
   CHECK(with_disk > kCases / 20);
+  CHECK(recorded > kCases / 20);
+  CHECK(on_nodes > kCases / 4);
 }
 
 TEST_CASE("no placement of a small machine answers sooner than the plan's") {
@@ -319,6 +376,31 @@ TEST_CASE("a recorded text sets hit rates and places, and is refused where it is
       Error);
   // Where all lie in one place there is nothing to say.
   CHECK_FALSE(says(make_plan(machine, small_model(), request_of()), "--trace"));
+}
+
+TEST_CASE("threads are spread over the nodes as evenly as their cores allow, one a core") {
+  const auto spread = [](const std::vector<int32_t>& cores, int32_t threads) {
+    std::vector<MemoryNode> nodes(cores.size());
+    for (size_t i = 0; i < cores.size(); ++i) nodes[i].cores = cores[i];
+    return spread_threads(nodes, threads);
+  };
+  using Threads = std::vector<int32_t>;
+  CHECK(spread({8}, 8) == Threads{});
+  CHECK(spread({8, 8}, 16) == Threads{8, 8});
+  CHECK(spread({8, 8}, 17) == Threads{});
+  CHECK(spread({8, 8}, 5) == Threads{3, 2});
+  CHECK(spread({8, 8}, 1) == Threads{1, 0});
+  CHECK(spread({2, 8, 6}, 12) == Threads{2, 5, 5});
+  CHECK(spread({8, 0, 8}, 6) == Threads{3, 0, 3});
+  CHECK(spread({0, 8}, 6) == Threads{});
+  Machine machine = small_machine();
+  machine.nodes = {{int64_t{32} << 30, 4, 90, 70, {90, 40}},
+                   {int64_t{32} << 30, 4, 90, 70, {40, 90}}};
+  const Plan plan = make_plan(machine, small_model(), request_of());
+  CHECK(plan.node_threads == Threads{4, 4});
+  CHECK(plan.shares().text() == "8 threads, 4 + 4 on the NUMA nodes");
+  CHECK(make_plan(small_machine(), small_model(), request_of()).shares().text() == "8 threads");
+  CHECK(make_plan(small_machine(), small_model(), request_of()).hash() != plan.hash());
 }
 
 TEST_CASE("experts in VRAM are held by the layers on the GPU alone") {

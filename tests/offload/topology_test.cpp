@@ -22,7 +22,8 @@ TEST_CASE("cores and nodes of made-up machines") {
 
 TEST_CASE("a made-up machine binds nothing, and says what it does not understand") {
   const Topology topology("numa:2 core:2 pu:1");
-  topology.bind_thread(3, 4);
+  topology.bind_to_core(3);
+  topology.bind_to_node(1);
   char bytes[64] = {};
   topology.bind_memory(bytes, sizeof bytes, 1);
   CHECK_THROWS_AS(Topology("two sockets"), Error);

@@ -29,7 +29,9 @@ TEST_CASE("weights in memory are the file's, on machines of one node and of more
   const TensorDir mapped = open_gguf(test::data("nano/nano.gguf"));
   for (const char* machine : {"numa:1 core:2 pu:1", "numa:2 core:2 pu:1", "numa:3 core:1 pu:1"}) {
     const Topology topology{std::string(machine)};
-    const Workers workers(topology.cores(), topology.nodes());
+    std::vector<int> threads(topology.nodes(), 1);
+    threads.front() = 2;  // shares need not be even
+    const Workers workers{NodeShares(threads)};
     TensorDir dir = open_gguf(test::data("nano/nano.gguf"));
     int64_t last = 0, all = 0;
     const WeightMemory memory(dir, HeldWeights::kAll, workers, topology, [&](int64_t done, int64_t total) {
