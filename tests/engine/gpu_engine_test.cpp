@@ -32,6 +32,7 @@ EngineOptions demo_options() {
 
 EngineOptions with_gpu(int64_t memory_bytes) {
   EngineOptions options = demo_options();
+  options.gpu_budget = memory_bytes + (int64_t{1} << 30);  // all of it, with the driver's
   options.open_gpu = [=] {
     return FoundDevice{make_fake_device({.memory_bytes = memory_bytes}), ""};
   };
@@ -96,6 +97,7 @@ TEST_CASE("an engine with a GPU answers as the CPU does, whatever part of the ex
 TEST_CASE("what an engine takes of a GPU is what its plan says") {
   for (const bool is_part : {false, true}) {
     EngineOptions options = demo_options();
+    options.gpu_budget = int64_t{1} << 30;
     const Device* device = nullptr;
     constexpr int64_t kMemory = int64_t{1} << 30;
     options.open_gpu = [&] {
