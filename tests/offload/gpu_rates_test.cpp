@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <string>
+
 #include "offload/machine/machine_json.h"
 #include "support.h"
 
@@ -43,7 +45,7 @@ TEST_CASE("products of one token take what an H200 measured") {
                            {TensorType::kQ3_K, true, 41},   {TensorType::kQ2_K, true, 33},
                            {TensorType::kIQ2_XXS, true, 38}};
   for (const Row& row : kRows) {
-    CAPTURE(type_info(row.type).name);
+    CAPTURE(std::string(type_info(row.type).name));
     const MatrixUse use =
         row.of_experts ? gate_and_up(row.type, kPicks) : use_of(row.type, 4096, 8192);
     const double start_and_end = 4;
