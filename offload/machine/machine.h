@@ -2,7 +2,7 @@
 // or written down from published figures. Plain data; machine_json.h reads and writes it.
 //
 // A field's unit ends its name: _bytes, _gb_s (10^9 bytes a second), _gflop_s (multiply-adds count
-// twice), _us; one without counts things.
+// twice), _ghz (10^9 cycles a second), _us; one without counts things.
 #pragma once
 
 #include <cstdint>
@@ -65,6 +65,8 @@ struct MemoryNode {
 struct Gpu {
   std::string name;
   int64_t memory_bytes = 0;  // that a program can take
+  int32_t processors = 0;    // streaming multiprocessors
+  double clock_ghz = 0;      // theirs, at most
   double read_gb_s = 0;
   double matmul_gflop_s = 0;  // tensor cores working in registers, bfloat16 in, float32 out
   // The link to the host, from pinned memory; then while the CPU reads memory as fast as it can.

@@ -70,6 +70,8 @@ template <typename Archive>
 void fields(Archive& a, Gpu& gpu) {
   a.text("name", gpu.name);
   a.count("memory_bytes", gpu.memory_bytes, 1);
+  a.count("processors", gpu.processors, 1);
+  a.rate("clock_ghz", gpu.clock_ghz);
   a.rate("read_gb_s", gpu.read_gb_s);
   a.rate("matmul_gflop_s", gpu.matmul_gflop_s);
   a.rate("to_gpu_gb_s", gpu.to_gpu_gb_s);

@@ -29,8 +29,9 @@ constexpr double kRateMin = 1e-9;
 // A key without the unit at its end, and whether it had one.
 std::string_view stem_of(std::string_view key) {
   for (const std::string_view unit :
-       {"_gb_s", "_mb_s", "_kb_s", "_gib_s", "_mib_s", "_b_s", "_gflop_s", "_tflop_s", "_flop_s",
-        "_bytes", "_gb", "_mb", "_gib", "_mib", "_us", "_ms", "_ns", "_s"}) {
+       {"_gb_s",    "_mb_s",   "_kb_s",  "_gib_s", "_mib_s", "_b_s", "_gflop_s",
+        "_tflop_s", "_flop_s", "_bytes", "_gb",    "_mb",    "_gib", "_mib",
+        "_ghz",     "_mhz",    "_hz",    "_us",    "_ms",    "_ns",  "_s"}) {
     if (key.ends_with(unit)) return key.substr(0, key.size() - unit.size());
   }
   return key;

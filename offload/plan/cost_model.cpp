@@ -8,12 +8,8 @@ namespace hearth {
 
 namespace {
 
-// Kernels' shares of the card's bandwidth and of its tensor cores.
-constexpr double kGpuReadShare = 0.80;
-constexpr double kGpuMatmulShare = 0.60;
-// Loops over the cores in a layer on the CPU, kernels in one on the GPU.
+// Loops over the cores in a layer on the CPU.
 constexpr double kCpuLoops = 24;
-constexpr double kGpuKernels = 24;
 // What sampling reads of a token of the vocabulary: its logit, for the largest and for the sum.
 constexpr double kSampledBytes = 8;
 // How experts are read: pieces of this size, so many at once (offload/io/reader.h).
@@ -21,16 +17,9 @@ constexpr double kReadBytes = 2 << 20, kReadsAtOnce = 16;
 // Prompts are long; the attention of this many of their chunks stands for all.
 constexpr int64_t kChunksSampled = 16;
 
-double bytes_of(const std::vector<MatrixUse>& uses) {
-  double total = 0;
-  for (const MatrixUse& use : uses) total += static_cast<double>(use.bytes);
-  return total;
-}
-
-double weights_of(const std::vector<MatrixUse>& uses) {
-  double total = 0;
-  for (const MatrixUse& use : uses) total += static_cast<double>(use.weights);
-  return total;
+void add_gpu(const BoundSeconds& seconds, double times, Cost& cost) {
+  cost.add(Resource::kGpuMemory, times * seconds.memory);
+  cost.add(Resource::kGpuCores, times * seconds.arithmetic);
 }
 
 // The sum over positions p of [first, first + n) of min(p / ratio, most).
@@ -104,7 +93,12 @@ CostModel::Tokens CostModel::one_each(const Workload& work) {
 
 CostModel::CostModel(const Machine& machine, const ModelShape& model, const CpuRates& cpu,
                      const Gpu* gpu, const HitCurve& hits)
-    : machine_(machine), model_(model), cpu_(cpu), gpu_(gpu), hits_(hits) {
+    : machine_(machine),
+      model_(model),
+      cpu_(cpu),
+      gpu_(gpu),
+      gpu_rates_(gpu == nullptr ? std::nullopt : std::optional<GpuRates>(*gpu)),
+      hits_(hits) {
   disk_gb_s_ = disk_read_gb_s(machine);
 }
 
@@ -128,13 +122,6 @@ std::vector<CostModel::Layers> CostModel::layers_of(const Placement& placement) 
   return groups;
 }
 
-void CostModel::add_gpu(double bytes, double flops, double times, Cost& cost) const {
-  const double reading = bytes / (gpu_->read_gb_s * 1e9 * kGpuReadShare);
-  const double computing = flops / (gpu_->matmul_gflop_s * 1e9 * kGpuMatmulShare);
-  cost.add(reading > computing ? Resource::kGpuMemory : Resource::kGpuCores,
-           times * std::max(reading, computing));
-}
-
 void CostModel::add_dense(const Layers& layers, const Tokens& tokens, Cost& cost) const {
   const LayerShape& layer = *layers.shape;
   // Streams are mixed before and after each of two sub-layers; queries and outputs are normed,
@@ -144,9 +131,11 @@ void CostModel::add_dense(const Layers& layers, const Tokens& tokens, Cost& cost
                         3.0 * model_.experts_used * model_.expert_dim;
   const double passed = tokens.n * values * 2 * sizeof(float);
   if (layers.on_gpu) {
-    add_gpu(bytes_of(layer.dense) + passed, matmul_flops(weights_of(layer.dense), tokens.n),
-            layers.count, cost);
-    cost.add(Resource::kWaiting, layers.count * kGpuKernels * gpu_->launch_us * 1e-6);
+    BoundSeconds seconds = gpu_rates_->multiply(layer.dense, tokens.n, tokens.neighbours);
+    seconds.memory += gpu_rates_->pass(passed);
+    add_gpu(seconds, layers.count, cost);
+    cost.add(Resource::kWaiting,
+             layers.count * gpu_rates_->layer_kernels(layer.ratio, tokens.neighbours));
     return;
   }
   const BoundSeconds products = cpu_.multiply(layer.dense, tokens.n);
@@ -164,19 +153,20 @@ void CostModel::add_attention(const Layers& layers, const Placement& placement,
   double compressed = ratio == 4 ? tokens.rows(4, model_.index_top_k) : 0;
   if (ratio == 128) compressed = tokens.rows(128, 1e18);
   const double rows = tokens.rows(1, model_.window) + compressed;
-  const double flops =
-      4 * rows * model_.heads * model_.head_dim + 2 * keys * model_.index_heads * model_.index_dim;
+  const double attention_flops = 4 * rows * model_.heads * model_.head_dim;
+  const double index_flops = 2 * keys * model_.index_heads * model_.index_dim;
   const auto value_bytes = static_cast<double>(model_.kv_value_bytes);
   if (!layers.on_gpu) {
-    cost.add(Resource::kCores, layers.count * cpu_.attend(flops, tokens.neighbours));
+    cost.add(Resource::kCores,
+             layers.count * cpu_.attend(attention_flops + index_flops, tokens.neighbours));
     return;
   }
-  // Neighbours see much the same rows, so a prompt reads them once per chunk.
-  const double readers = tokens.neighbours ? tokens.n : 1;
-  const double bytes =
-      (rows * model_.head_dim + keys * model_.index_dim) * value_bytes / std::max(readers, 1.0);
-  add_gpu(bytes, flops, layers.count, cost);
+  const bool is_scored = keys > tokens.n * model_.index_top_k;
+  const AttentionWork work{ratio, tokens.n, attention_flops, is_scored ? index_flops : 0, keys};
+  cost.add(Resource::kGpuCores, layers.count * gpu_rates_->attend(work, tokens.neighbours));
   if (placement.entries_in_ram) {
+    // Neighbours see much the same rows, so a prompt fetches them together.
+    const double readers = tokens.neighbours ? tokens.n : 1;
     const double sent = compressed * model_.head_dim * value_bytes / std::max(readers / 16, 1.0);
     cost.add(Resource::kLink, layers.count * sent / (gpu_->to_gpu_gb_s * 1e9));
   }
@@ -201,8 +191,7 @@ ExpertTimes CostModel::expert_times(const LayerShape& layer, bool on_gpu, double
                                     double elsewhere, double tokens_each, bool prompt) const {
   ExpertTimes times;
   if (in_vram > 0) {
-    add_gpu(in_vram * static_cast<double>(layer.expert_bytes),
-            matmul_flops(in_vram * weights_of(layer.expert), tokens_each), 1, times.on_gpu);
+    add_gpu(gpu_rates_->multiply_experts(layer.expert, tokens_each, prompt), in_vram, times.on_gpu);
   }
   if (elsewhere > 0) add_others(layer, on_gpu, elsewhere, tokens_each, prompt, times);
   return times;
@@ -234,7 +223,8 @@ void CostModel::add_others(const LayerShape& layer, bool on_gpu, double experts,
   if (best == on_cpu) return;
   times.sent = best == link ? 1 : both / link_beside;
   if (prompt) {
-    add_gpu(bytes, matmul_flops(experts * weights_of(layer.expert), tokens_each), 1, times.on_gpu);
+    add_gpu(gpu_rates_->multiply_experts(layer.expert, tokens_each, prompt), times.sent * experts,
+            times.on_gpu);
   }
 }
 
@@ -293,8 +283,10 @@ void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) c
   const double sampled = static_cast<double>(rows) * model_.vocab * kSampledBytes;
   cost.add(Resource::kCores, cpu_.pass(sampled) * cpu_.threads());
   if (placement.uses_gpu()) {
-    add_gpu(bytes_of(model_.head), matmul_flops(weights_of(model_.head), rows), 1, cost);
-    cost.add(Resource::kWaiting, sync_seconds());
+    add_gpu(gpu_rates_->multiply(model_.head, rows, false), 1, cost);
+    const double logit_bytes = static_cast<double>(rows) * model_.vocab * sizeof(float);
+    cost.add(Resource::kLink, logit_bytes / (gpu_->to_host_gb_s * 1e9));
+    cost.add(Resource::kWaiting, gpu_rates_->head_kernels(false) + sync_seconds());
     return;
   }
   const BoundSeconds products = cpu_.multiply(model_.head, rows);

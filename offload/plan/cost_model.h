@@ -12,10 +12,12 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "offload/machine/machine.h"
 #include "offload/plan/cpu_rates.h"
+#include "offload/plan/gpu_rates.h"
 #include "offload/plan/hit_curve.h"
 #include "offload/plan/model_shape.h"
 #include "offload/plan/placement.h"
@@ -110,12 +112,12 @@ class CostModel {
   void add_head(const Placement& placement, int32_t rows, Cost& cost) const;
   void add_chunk(const Placement& placement, int64_t position, int64_t tokens, double times,
                  Cost& cost) const;
-  void add_gpu(double bytes, double flops, double times, Cost& cost) const;
 
   const Machine& machine_;
   const ModelShape& model_;
   const CpuRates& cpu_;
   const Gpu* gpu_;
+  const std::optional<GpuRates> gpu_rates_;
   const HitCurve& hits_;
   double disk_gb_s_ = 0;
 };

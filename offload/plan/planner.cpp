@@ -70,7 +70,7 @@ class Search {
       const ChunkBytes chunk = chunk_bytes(model_, request_.work, size, threads);
       if (request_.all_layers_alike) {
         if (has_gpu_) try_placement(chunk, layers, false);
-        try_placement(chunk, 0, false);
+        if (!has_what_was_asked()) try_placement(chunk, 0, false);
         continue;
       }
       for (int32_t on_gpu = has_gpu_ ? layers : 0; on_gpu >= 0; --on_gpu) {
@@ -82,6 +82,11 @@ class Search {
   }
 
  private:
+  // Of VRAM that a person gave: it is used where it suffices.
+  bool has_what_was_asked() const {
+    return request_.gpu_budget && found_ && best_.lacking == 0 && best_.placement.uses_gpu();
+  }
+
   void try_placement(const ChunkBytes& chunk, int32_t gpu_layers, bool entries_in_ram) {
     Candidate candidate;
     candidate.chunk = chunk;

@@ -72,6 +72,11 @@ void ExpertCache::begin_layer(int32_t layer, int32_t n, int32_t used, const int3
   poll();
 }
 
+void ExpertCache::lend(int32_t layer, int32_t expert) noexcept {
+  HEARTH_CHECK(is_resident(layer, expert));
+  want(key_of(layer, expert));
+}
+
 // The tokens count one after the other, as if each had come alone.
 void ExpertCache::learn(int32_t layer, int32_t n, int32_t used, const int32_t* picks) {
   for (int32_t t = std::max(n - kTokensLearned, 0); t < n; ++t) {
@@ -276,6 +281,10 @@ void ExpertCache::abandon() noexcept {
 
 bool ExpertCache::is_absent(int32_t layer, int32_t expert) const noexcept {
   return entries_[key_of(layer, expert)].residency == Residency::kAbsent;
+}
+
+bool ExpertCache::is_resident(int32_t layer, int32_t expert) const noexcept {
+  return entries_[key_of(layer, expert)].residency == Residency::kResident;
 }
 
 double ExpertCache::readable_in(double seconds) const noexcept {

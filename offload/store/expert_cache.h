@@ -73,13 +73,16 @@ class ExpertCache {
 
   int64_t bytes() const { return slots_.bytes(); }
   int64_t slots() const { return slots_.count(); }
+  std::span<unsigned char> memory() { return slots_.memory(); }
   std::span<const unsigned char> memory() const { return slots_.memory(); }
 
   // A layer's tokens picked, [n, used], negative for those computed elsewhere; `experts` are the
-  // distinct others. All of them are wanted from here on: held, and read where they are absent.
-  // What was expected of the layer beside them is let go.
+  // distinct ones to compute. All of them are wanted from here on: held, and read where they are
+  // absent. What was expected of the layer beside them is let go.
   void begin_layer(int32_t layer, int32_t n, int32_t used, const int32_t* picks,
                    std::span<const int32_t> experts) noexcept;
+  // A resident expert that something else than the layer's computation reads: wanted as those.
+  void lend(int32_t layer, int32_t expert) noexcept;
   // An expert that is wanted, once it is resident.
   std::optional<ExpertWeights> find(int32_t layer, int32_t expert) const noexcept;
   // It is wanted no more.
@@ -101,6 +104,7 @@ class ExpertCache {
   void abandon() noexcept;
 
   bool is_absent(int32_t layer, int32_t expert) const noexcept;
+  bool is_resident(int32_t layer, int32_t expert) const noexcept;
   // Experts that can be read in so many seconds, as reads went so far; 0 before the first.
   double readable_in(double seconds) const noexcept;
   CacheStats stats() const;

@@ -32,6 +32,7 @@ ExpertStore::ExpertStore(std::vector<LayerExperts> layers, int32_t experts, int3
       cache_(std::move(cache)) {
   groups_.reserve(std::min<size_t>(experts, rows_.size()));
   distinct_.reserve(experts);
+  lent_.reserve(experts);
 }
 
 void ExpertStore::begin_layer(int32_t layer, const Routing& routing) noexcept {
@@ -43,9 +44,26 @@ void ExpertStore::begin_layer(int32_t layer, const Routing& routing) noexcept {
       one.weights = slice(layers_[layer].stacks, experts_, one.expert);
     return;
   }
+  end_loans();
+  lending_layer_ = layer;
+  for (const int32_t expert : routing.lent) {
+    cache_->lend(layer, expert);
+    lent_.push_back(expert);
+  }
   distinct_.clear();
   for (const ExpertGroup& one : groups_) distinct_.push_back(one.expert);
-  cache_->begin_layer(layer, routing.n, routing.used, routing.picks, distinct_);
+  const int32_t* learned = routing.learned != nullptr ? routing.learned : routing.picks;
+  cache_->begin_layer(layer, routing.n, routing.used, learned, distinct_);
+}
+
+void ExpertStore::end_loans() {
+  for (const int32_t expert : lent_) cache_->release(lending_layer_, expert);
+  lent_.clear();
+}
+
+ExpertWeights ExpertStore::lent(int32_t layer, int32_t expert) const noexcept {
+  if (cache_ == nullptr) return slice(layers_[layer].stacks, experts_, expert);
+  return *cache_->find(layer, expert);
 }
 
 void ExpertStore::group(const Routing& routing) {
@@ -112,6 +130,7 @@ std::optional<ReadFailure> ExpertStore::take_failure() noexcept {
 
 void ExpertStore::abandon() noexcept {
   groups_.clear();
+  lent_.clear();
   held_ = given_ = 0;
   if (cache_ != nullptr) cache_->abandon();
 }

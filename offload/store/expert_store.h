@@ -5,6 +5,7 @@
 // a cache, in the order in which they are at hand. One thread owns a store.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -21,6 +22,11 @@ struct Routing {
   int32_t n;
   int32_t used;
   const int32_t* picks;  // [n, used] experts, best first; negative: computed elsewhere
+  // Experts that are computed elsewhere and read from here: at hand, and held until the next layer
+  // begins.
+  std::span<const int32_t> lent = {};
+  // [n, used] as `picks`, with those that are lent: what a cache learns from. Null: picks.
+  const int32_t* learned = nullptr;
 };
 
 // The tokens that chose one expert. The slots of all groups of a layer follow each other:
@@ -58,12 +64,23 @@ class ExpertStore {
   // Lets go of everything, where a step ends before its last layer.
   void abandon() noexcept;
 
+  // Whether an expert can be lent, and of how many a layer: not of all, since others need slots.
+  bool is_at_hand(int32_t layer, int32_t expert) const noexcept {
+    return cache_ == nullptr || cache_->is_resident(layer, expert);
+  }
+  int64_t most_lent() const {
+    return cache_ == nullptr ? experts_ : std::min<int64_t>(cache_->slots() / 2, experts_);
+  }
+  // An expert that is lent now.
+  ExpertWeights lent(int32_t layer, int32_t expert) const noexcept;
+
   // Null where all experts are at hand.
   ExpertCache* cache() { return cache_.get(); }
 
  private:
   void group(const Routing& routing);
   void release_given();
+  void end_loans();
   size_t bring_forward(size_t most);
 
   const std::vector<LayerExperts> layers_;
@@ -74,6 +91,8 @@ class ExpertStore {
   std::vector<int32_t> picks_;     // [tokens_max * used] pick by slot
   std::vector<int32_t> distinct_;  // [experts] of the layer's tokens
   std::vector<ExpertGroup> groups_;
+  int32_t lending_layer_ = 0;
+  std::vector<int32_t> lent_;    // [experts] of that layer, out of the cache
   size_t held_ = 0, given_ = 0;  // groups before held_ were let go, before given_ given
   std::unique_ptr<ExpertCache> cache_;
 };

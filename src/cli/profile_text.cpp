@@ -77,6 +77,7 @@ void add_gpus(const Machine& machine, Out out) {
   for (const Gpu& gpu : machine.gpus) {
     fmt::format_to(out, "\ngpu      {}: {:.1f} GiB, read {:.0f} GB/s, {:.0f} GFLOP/s\n", gpu.name,
                    static_cast<double>(gpu.memory_bytes) / kGiB, gpu.read_gb_s, gpu.matmul_gflop_s);
+    fmt::format_to(out, "         {} processors at {:.2f} GHz\n", gpu.processors, gpu.clock_ghz);
     fmt::format_to(out,
                    "         to it {:.1f} GB/s, back {:.1f} GB/s; to it while the CPU reads memory "
                    "{:.1f} GB/s beside {:.1f} GB/s\n",

@@ -17,7 +17,10 @@ constexpr int kMajorMin = 9;  // the oldest architecture that there are kernels 
 class CudaDevice final : public Device {
  public:
   CudaDevice(int index, const cudaDeviceProp& properties)
-      : index_(index), name_(properties.name), kernels_(cuda_kernels()) {
+      : index_(index),
+        name_(properties.name),
+        processors_(properties.multiProcessorCount),
+        kernels_(cuda_kernels()) {
     HEARTH_CHECK(kernels_ != nullptr);
     use();
   }
@@ -29,6 +32,13 @@ class CudaDevice final : public Device {
     size_t free_bytes = 0, total_bytes = 0;
     expect(cudaMemGetInfo(&free_bytes, &total_bytes), "asking for free memory");
     return {static_cast<int64_t>(free_bytes), static_cast<int64_t>(total_bytes)};
+  }
+
+  DeviceCores cores() const override {
+    int kilohertz = 0;
+    expect(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, index_),
+           "asking for the clock");
+    return {processors_, 1e-6 * kilohertz};
   }
 
   void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) override {
@@ -200,6 +210,7 @@ class CudaDevice final : public Device {
 
   int index_;
   std::string name_;
+  int32_t processors_;
   const GpuKernels* kernels_;
   cudaError_t free_result_ = cudaSuccess;
 };

@@ -117,6 +117,12 @@ class DeviceGraph : public DeviceHandle<release_graph> {
 
 enum class EventTiming { kOff, kOn };
 
+// What computes on it.
+struct DeviceCores {
+  int32_t processors;  // streaming multiprocessors
+  double clock_ghz;    // theirs, at most
+};
+
 struct DeviceMemory {
   int64_t free_bytes;
   int64_t total_bytes;
@@ -129,6 +135,7 @@ class Device {
   virtual const std::string& name() const = 0;
   virtual const GpuKernels& kernels() const = 0;
   virtual DeviceMemory memory() const = 0;
+  virtual DeviceCores cores() const = 0;
 
   // An Error says how much was asked for, how much is free and what to do. Zero bytes give an empty
   // buffer.

@@ -28,6 +28,7 @@ class FakeDevice final : public Device {
   const std::string& name() const override { return name_; }
   const GpuKernels& kernels() const override { return emulated_kernels(); }
   DeviceMemory memory() const override { return {memory_.free_bytes(), memory_.limit()}; }
+  DeviceCores cores() const override { return {60, 2.5}; }
 
   void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) override {
     HEARTH_CHECK(memory_.live().holds(to, bytes));

@@ -22,13 +22,14 @@ class DeviceSequence : public Sequence {
 class DeviceRunner : public Runner {
  public:
   DeviceRunner(const RunnerParts& parts, Device& device, const VramExperts& held,
-               const LinkRates& rates, std::unique_ptr<ExpertCache> cache)
+               const LinkRates& rates, PinnedCache cache)
       : parts_(parts),
         device_(device),
         weights_(upload_weights(device, parts.config, parts.weights)),
         tier_(device, layer_experts(parts.weights), parts.config.experts, held.counts,
               {.order = held.order}),
-        elsewhere_(make_elsewhere(std::move(cache))),
+        elsewhere_(make_elsewhere(std::move(cache.cache))),
+        pinned_slots_(std::move(cache.slots)),
         forward_({device, parts.config, weights_, parts.weights.embedding, tier_, elsewhere_.get(),
                   sending(rates)},
                  parts.context, parts.limits) {}
@@ -73,7 +74,7 @@ class DeviceRunner : public Runner {
   }
 
   std::optional<ExpertSending> sending(const LinkRates& rates) const {
-    if (!elsewhere_ || elsewhere_->store().cache() != nullptr) return std::nullopt;
+    if (!elsewhere_) return std::nullopt;
     return ExpertSending{layer_experts(parts_.weights), rates};
   }
 
@@ -82,6 +83,7 @@ class DeviceRunner : public Runner {
   const DeviceWeights weights_;
   VramTier tier_;
   const std::unique_ptr<HostExperts> elsewhere_;
+  PinnedRange pinned_slots_;  // of its cache, which it goes before
   DeviceForward forward_;
   std::vector<DeviceSegment> segments_;
 };
@@ -90,7 +92,7 @@ class DeviceRunner : public Runner {
 
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
                                            const VramExperts& held, const LinkRates& rates,
-                                           std::unique_ptr<ExpertCache> cache) {
+                                           PinnedCache cache) {
   return std::make_unique<DeviceRunner>(parts, device, held, rates, std::move(cache));
 }
 

@@ -129,26 +129,39 @@ struct Engine::Loaded {
 
   std::unique_ptr<Runner> make_runner(const RunnerParts& parts) {
     if (!plan.placement.uses_gpu()) return make_host_runner(parts, std::move(cache.cache));
-    if (plan.ram.experts > 0) pin_weights();
+    PinnedCache pinned_cache = pin_experts();
     VramExperts held = {{}, first_in_vram(plan, config.experts)};
     for (const LayerPlan& layer : plan.layers) held.counts.push_back(layer.vram_experts);
     const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
-    return make_device_runner(parts, *gpu.device, held, rates, std::move(cache.cache));
+    return make_device_runner(parts, *gpu.device, held, rates, std::move(pinned_cache));
   }
 
   // Experts in memory are copied into VRAM while the model runs: pinned, without the host's help.
-  void pin_weights() {
-    for (const Buffer& run : weight_memory.runs()) {
-      Pinning pinning = gpu.device->pin(run.data(), run.bytes());
-      if (!pinning.why_not.empty()) {
-        cache.notes.push_back(
-            "the weights in memory can't be pinned, so their copies to the GPU "
-            "hold up the CPU: " +
-            pinning.why_not);
-        return;
+  PinnedCache pin_experts() {
+    PinnedCache result{std::move(cache.cache), {}};
+    if (result.cache != nullptr) {
+      const std::span<unsigned char> slots = result.cache->memory();
+      pin(slots, result.slots);
+    } else if (plan.ram.experts > 0) {
+      for (const Buffer& run : weight_memory.runs()) {
+        PinnedRange range;
+        if (!pin({run.data(), run.bytes()}, range)) break;
+        pinned.push_back(std::move(range));
       }
-      pinned.push_back(std::move(pinning.range));
     }
+    return result;
+  }
+
+  bool pin(std::span<unsigned char> memory, PinnedRange& range) {
+    Pinning pinning = gpu.device->pin(memory.data(), memory.size());
+    if (!pinning.why_not.empty()) {
+      cache.notes.push_back(
+          "the experts in memory can't be pinned, so their copies to the GPU hold up the CPU: " +
+          pinning.why_not);
+      return false;
+    }
+    range = std::move(pinning.range);
+    return true;
   }
 
   const std::string source;

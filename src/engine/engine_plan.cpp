@@ -79,6 +79,8 @@ Gpu gpu_of(const Device& device) {
   Gpu gpu;
   gpu.name = device.name();
   gpu.memory_bytes = gpu_memory_bytes(device);
+  gpu.processors = device.cores().processors;
+  gpu.clock_ghz = device.cores().clock_ghz;
   return gpu;
 }
 

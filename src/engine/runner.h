@@ -73,6 +73,12 @@ struct RunnerParts {
 std::unique_ptr<Runner> make_host_runner(const RunnerParts& parts,
                                          std::unique_ptr<ExpertCache> cache);
 
+// A cache of experts beside a device, and its slots pinned; both may be empty.
+struct PinnedCache {
+  std::unique_ptr<ExpertCache> cache;
+  PinnedRange slots;
+};
+
 // Routed experts in VRAM at first.
 struct VramExperts {
   std::vector<int32_t> counts;  // [layers]
@@ -80,10 +86,10 @@ struct VramExperts {
 };
 
 // All layers on a device, which must outlive the runner, with the routed experts that are `held`;
-// the CPU computes the others or, in prompts and where none come through a cache, sends them by
-// these rates. Throws Error where it does not fit.
+// the CPU computes the others or, in prompts, sends those that are at hand by these rates. Throws
+// Error where it does not fit.
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
                                            const VramExperts& held, const LinkRates& rates,
-                                           std::unique_ptr<ExpertCache> cache);
+                                           PinnedCache cache);
 
 }  // namespace hearth

@@ -10,6 +10,7 @@ HostExperts::HostExperts(const ModelConfig& config, std::vector<LayerExperts> la
                          const Kernels& kernels, const Workers& workers, const Limits& limits,
                          std::unique_ptr<ExpertCache> cache)
     : config_(config),
+      is_lent_(config.experts),
       compute_{kernels, workers, {}, {}, false},
       x_(kernels, limits.chunk_tokens, config.dim),
       scratch_(config, kernels, limits.chunk_tokens),
@@ -19,17 +20,26 @@ HostExperts::HostExperts(const ModelConfig& config, std::vector<LayerExperts> la
       weights_(static_cast<size_t>(limits.chunk_tokens) * (config.experts_used + 1)),
       counts_(limits.chunk_tokens) {}
 
-void HostExperts::run(int32_t layer, const HostExpertWork& work, StageTotals& totals) {
+void HostExperts::begin(int32_t layer, const HostExpertWork& work) {
   HEARTH_CHECK(work.n <= std::ssize(counts_));
-  compute_.prefill = work.prefill;
+  layer_ = layer;
+  work_ = work;
+  std::ranges::fill(is_lent_, uint8_t{0});
+  for (const int32_t expert : work.lent) is_lent_[expert] = 1;
   take_picks(work);
+  store_.begin_layer(layer, {static_cast<int32_t>(work.n), config_.experts_used, picks_.data(),
+                             work.lent, work.picks});
+}
+
+void HostExperts::run(StageTotals& totals) {
+  const HostExpertWork& work = work_;
+  compute_.prefill = work.prefill;
   ActivationRows& x = x_.fresh();
   std::copy_n(work.x, work.n * config_.dim, x.values);
-  store_.begin_layer(layer, {static_cast<int32_t>(work.n), config_.experts_used, picks_.data()});
   if (store_.is_done()) std::fill_n(work.y, work.n * config_.dim, 0.0f);
   routed_experts(compute_, totals, scratch_, store_,
                  {x, work.n, weights_.data(), counts_.data(), work.y, config_.dim,
-                  config_.expert_clamp[layer]});
+                  config_.expert_clamp[layer_]});
 }
 
 // Each row's picks, and their weights, without the gaps between them.
@@ -41,7 +51,7 @@ void HostExperts::take_picks(const HostExpertWork& work) {
     int32_t count = 0;
     for (int32_t k = 0; k < used; ++k) {
       const int32_t pick = work.picks[row * used + k];
-      if (pick < 0) continue;
+      if (pick < 0 || is_lent_[pick] != 0) continue;
       picks[count] = pick;
       weights[count++] = work.weights[row * (used + 1) + k];
     }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/limits.h"
@@ -21,7 +22,9 @@ namespace hearth {
 struct HostExpertWork {
   int64_t n;             // rows, at most as many as the object was made for
   const float* x;        // [n, dim] normed inputs
-  const int32_t* picks;  // [n, experts_used]; negative: computed on the device
+  const int32_t* picks;  // [n, experts_used]; negative: held by the device
+  // Of these, computed on the device with weights of the store's, which lends them.
+  std::span<const int32_t> lent;
   const float* weights;  // [n, experts_used + 1]; the last one is not read
   bool prefill;          // as in MatmulParams
   float* y;  // [n, dim]: weighted sums in the order of the picks, 0 where there are none
@@ -34,9 +37,11 @@ class HostExperts {
               const Workers& workers, const Limits& limits,
               std::unique_ptr<ExpertCache> cache = nullptr);
 
-  // Adds its time and what it reads and computes to `totals`. Where an expert can't be read the
-  // sums are not whole, and take_failure tells.
-  void run(int32_t layer, const HostExpertWork& work, StageTotals& totals);
+  // Asks the store for what a layer's work takes. What `work` points to must stay until it is done.
+  void begin(int32_t layer, const HostExpertWork& work);
+  // Does it. Adds its time and what it reads and computes to `totals`. Where an expert can't be
+  // read the sums are not whole, and take_failure tells.
+  void run(StageTotals& totals);
   ExpertStore& store() { return store_; }
   int64_t bytes() const;  // of scratch memory
 
@@ -44,6 +49,9 @@ class HostExperts {
   void take_picks(const HostExpertWork& work);
 
   const ModelConfig& config_;
+  int32_t layer_ = 0;
+  HostExpertWork work_{};
+  std::vector<uint8_t> is_lent_;  // [experts]
   Compute compute_;
   ActivationBuffer x_;     // [n, dim]
   ExpertScratch scratch_;  // picks of a row stand together, before its gaps

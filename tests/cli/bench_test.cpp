@@ -16,6 +16,7 @@ TEST_CASE("bench shows every stage on a GPU, and those on the CPU beside it") {
   options.model = test::models("demo.gguf");
   options.context = 16;
   options.threads = 1;
+  options.gpu_budget = int64_t{1} << 30;
   options.open_gpu = [] { return FoundDevice{make_fake_device(), ""}; };
   {
     const auto whole = Engine::open(options);

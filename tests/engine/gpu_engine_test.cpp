@@ -1,6 +1,7 @@
 // An engine with a GPU, the fake one: what the plan gives it, and answers like the CPU's.
 #include <doctest/doctest.h>
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -17,6 +18,8 @@ using namespace hearth;
 namespace {
 
 constexpr int64_t kContext = 24;
+constexpr int64_t kMemory = int64_t{1} << 30;
+constexpr int64_t kContextBytes = int64_t{400} << 20;  // of the driver, which the fake hasn't
 
 EngineOptions demo_options() {
   EngineOptions options;
@@ -32,6 +35,7 @@ EngineOptions demo_options() {
 
 EngineOptions with_gpu(int64_t memory_bytes) {
   EngineOptions options = demo_options();
+  options.gpu_budget = memory_bytes + (int64_t{1} << 30);  // all of it, with the driver's
   options.open_gpu = [=] {
     return FoundDevice{make_fake_device({.memory_bytes = memory_bytes}), ""};
   };
@@ -96,8 +100,8 @@ TEST_CASE("an engine with a GPU answers as the CPU does, whatever part of the ex
 TEST_CASE("what an engine takes of a GPU is what its plan says") {
   for (const bool is_part : {false, true}) {
     EngineOptions options = demo_options();
+    options.gpu_budget = int64_t{1} << 30;
     const Device* device = nullptr;
-    constexpr int64_t kMemory = int64_t{1} << 30;
     options.open_gpu = [&] {
       FoundDevice found{make_fake_device({.memory_bytes = kMemory}), ""};
       device = found.device.get();
@@ -109,11 +113,63 @@ TEST_CASE("what an engine takes of a GPU is what its plan says") {
     }
     const auto engine = Engine::open(options);
     const auto session = engine->new_session();
-    constexpr int64_t kContextBytes = int64_t{400} << 20;  // of the driver, which the fake hasn't
     const int64_t taken = kMemory - device->memory().free_bytes;
     const int64_t planned = engine->plan().vram.used - kContextBytes;
     CHECK(taken == planned);
   }
+}
+
+TEST_CASE(
+    "beside a GPU experts come from the disk as planned, and a failed read fails one request") {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path path = folder.path() / "model.gguf";
+  std::filesystem::copy_file(test::models("demo.gguf"), path);
+  EngineOptions options = with_gpu(kMemory);
+  options.model = path;
+  options.limits.experts_sent = 2;
+  const Plan whole = Engine::open(options)->plan();
+  const Device* device = nullptr;
+  options.open_gpu = [&] {
+    FoundDevice found{make_fake_device({.memory_bytes = kMemory}), ""};
+    device = found.device.get();
+    return found;
+  };
+  // No experts in VRAM, some in slots: the least that works, so that many are sent and read.
+  std::unique_ptr<Engine> engine;
+  options.gpu_budget = whole.vram.used - whole.routed_bytes;
+  options.ram_budget = int64_t{110} << 20;
+  while (engine == nullptr || engine->gpu() == nullptr) {
+    *options.gpu_budget += 16 << 10;
+    engine = Engine::open(options);
+  }
+  while (engine->cache() == nullptr || engine->cache()->slots() > 60) {
+    *options.ram_budget -= 1 << 20;
+    engine = Engine::open(options);
+  }
+  CHECK(engine->plan().vram.experts == 0);
+  EngineOptions without = demo_options();
+  without.use_gpu = false;
+  const auto cpu = Engine::open(without);
+  const int64_t loading = counts(*device).unpinned_copies;
+  for (int i = 0; i < 3; ++i) expect_alike(*engine, *cpu);
+  CHECK(counts(*device).unpinned_copies == loading);
+  {
+    const auto session = engine->new_session();
+    CHECK(kMemory - device->memory().free_bytes == engine->plan().vram.used - kContextBytes);
+  }
+
+  const auto bytes = std::filesystem::file_size(path);
+  std::filesystem::resize_file(path, bytes / 4);  // the header and little more
+  int failures = 0;
+  for (int32_t i = 0; i < 10; ++i) {
+    const auto session = engine->new_session();
+    const auto feed = [&] { session->feed(std::vector<int32_t>{20 + 7 * i, 21 + 5 * i}); };
+    failures += error_of(feed).find("the file ends before it") != std::string::npos;
+  }
+  CHECK(failures > 0);
+  std::filesystem::copy_file(test::models("demo.gguf"), path,
+                             std::filesystem::copy_options::overwrite_existing);
+  expect_alike(*engine, *cpu);
 }
 
 TEST_CASE("a plan with a GPU is replayed where there is one, and refused where there isn't") {

@@ -39,9 +39,15 @@ struct Cpu2 {
 };
 
 std::vector<double> rates_of(const Gpu& gpu) {
-  return {
-      gpu.read_gb_s, gpu.matmul_gflop_s,         gpu.to_gpu_gb_s, gpu.to_host_gb_s,
-      gpu.launch_us, gpu.to_gpu_beside_cpu_gb_s, gpu.sync_us,     gpu.cpu_read_beside_link_gb_s};
+  return {gpu.clock_ghz,
+          gpu.read_gb_s,
+          gpu.matmul_gflop_s,
+          gpu.to_gpu_gb_s,
+          gpu.to_host_gb_s,
+          gpu.launch_us,
+          gpu.to_gpu_beside_cpu_gb_s,
+          gpu.sync_us,
+          gpu.cpu_read_beside_link_gb_s};
 }
 
 }  // namespace
@@ -58,6 +64,8 @@ TEST_CASE("every figure of a GPU is measured, and what that took is given back")
   CHECK(free_bytes - device->memory().free_bytes <= code_bytes);
   CHECK(gpu.name == device->name());
   CHECK(gpu.memory_bytes == free_bytes);
+  CHECK(gpu.processors == device->cores().processors);
+  CHECK(gpu.clock_ghz == device->cores().clock_ghz);
   CHECK(gpu.node == 0);
   for (const double rate : rates_of(gpu)) {
     CHECK(rate > 0);

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "device/fake_device.h"
 #include "model_device/runner.h"
+#include "offload/store/open_cache.h"
 #include "support.h"
 
 using namespace hearth;
@@ -331,6 +332,46 @@ TEST_CASE("device: experts of a prompt are computed on both sides, those of a to
     Recorder recorder(config);
     CHECK(test::max_difference(runner.run(own, tokens, 17, &recorder), expected) < 1e-5);
     expect_golden_blocks(recorder);
+  }
+}
+
+// Nothing is pinned here, so the fake device counts the copies: three an expert.
+TEST_CASE("device: experts of a prompt are sent out of a cache's slots, as many as it can lend") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const ModelConfig& config = nano().config;
+  Limits limits = small_limits(35);
+  limits.experts_sent = 4;
+  Runner whole(nano(), 35, 1, limits);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
+  const Floats expected = whole.run(cache, tokens, 35);
+  const int64_t pairs = int64_t{config.layers} * config.experts;
+  for (const int64_t slots : {2 * pairs, pairs / 2, int64_t{config.experts_used}, int64_t{1}}) {
+    CAPTURE(slots);
+    OpenCache open = open_expert_cache(nano().dir, layer_experts(nano().weights),
+                                       {.experts = config.experts, .slots = slots, .read_ahead = 4},
+                                       Topology::of_this_machine());
+    Runner runner(nano(), 35, 30 + slots, limits, std::vector<int32_t>(config.layers, 0), kSendAll,
+                  std::move(open.cache));
+    const auto copies = [&] {
+      return test::device() == "fake" ? counts(*runner.device).unpinned_copies : 0;
+    };
+    const int64_t at_first = copies();
+    DeviceCache own = runner.new_cache(KvType::kF32, 35);
+    // All come from the disk at first, and what does is computed by the host.
+    CHECK(test::max_difference(runner.run(own, tokens, 35), expected) < 1e-5);
+    if (slots == 2 * pairs) CHECK(copies() == at_first);
+    own.position = 0;
+    const int64_t before = copies();
+    const Floats again = runner.run(own, tokens, 35);
+    CHECK(test::max_difference(again, expected) < 1e-5);
+    if (slots == 2 * pairs) CHECK(again == expected);  // all sums are the device's
+    if (test::device() != "fake") continue;
+    const int64_t sent = (copies() - before) / kExpertParts;
+    CHECK(sent <= config.layers * std::min<int64_t>(slots / 2, config.experts));
+    CHECK((sent > 0) == (slots > config.experts_used));
+    // Tokens that decode leave the loans to come back.
+    own.position = 0;
+    runner.run(own, std::span(tokens).first(3), 1);
   }
 }
 

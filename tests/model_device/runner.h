@@ -106,14 +106,17 @@ struct Runner {
       : Runner(model, context, seed, with, all_experts(model.config)) {}
   // With as many experts of each layer on the device; the host computes the others, or sends them
   // by these rates.
+  // With a cache these come out of it.
   Runner(const Model& model, int64_t context, uint64_t seed, const Limits& with,
-         const std::vector<int32_t>& held, const std::optional<LinkRates>& rates = {})
+         const std::vector<int32_t>& held, const std::optional<LinkRates>& rates = {},
+         std::unique_ptr<ExpertCache> cache = nullptr)
       : config(model.config),
         limits(with),
         device(open_for_tests(seed)),
         weights(upload_weights(*device, config, model.weights)),
         tier(*device, layer_experts(model.weights), config.experts, held),
-        host(config, layer_experts(model.weights), choose_kernels("avx2"), workers, limits),
+        host(config, layer_experts(model.weights), choose_kernels("avx2"), workers, limits,
+             std::move(cache)),
         forward({*device, config, weights, model.weights.embedding, tier,
                  held == all_experts(config) ? nullptr : &host, sending(model, rates)},
                 context, limits) {}

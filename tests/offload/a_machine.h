@@ -27,6 +27,8 @@ inline Machine a_machine() {
                  {"0000:01:00.0", "a GPU", "gpu", "0000:00:01.0", 63.0, 1}};
   machine.gpus = {{.name = "a GPU",
                    .memory_bytes = int64_t{32} << 30,
+                   .processors = 170,
+                   .clock_ghz = 2.41,
                    .read_gb_s = 1700,
                    .matmul_gflop_s = 2e5,
                    .to_gpu_gb_s = 52,

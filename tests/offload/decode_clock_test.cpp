@@ -211,6 +211,7 @@ TEST_CASE("hits are those of the policies, each with its tier") {
     CHECK(result.disk_bytes ==
           static_cast<double>((result.uses - result.ram_hits) * model.layers[0].expert_bytes));
   }
+  machine.cpu.loop_us = 20;  // so that the GPU gets all layers
   machine.gpus = {small_gpu()};
   machine.gpus[0].memory_bytes = 600 * kMiB;
   for (const auto& make : policies) {

@@ -34,6 +34,8 @@ inline Gpu small_gpu() {
   Gpu gpu;
   gpu.name = "small GPU";
   gpu.memory_bytes = int64_t{16} << 30;
+  gpu.processors = 60;
+  gpu.clock_ghz = 2;
   gpu.read_gb_s = 1000;
   gpu.matmul_gflop_s = 100000;
   gpu.to_gpu_gb_s = 50;

@@ -280,6 +280,23 @@ TEST_CASE("a GPU takes the dense part and as many experts as fit, and links or c
   CHECK(plan.predict.decode_tok_s > 1.5 * alone.predict.decode_tok_s);
 }
 
+TEST_CASE("VRAM that a person gives is used where it suffices, other VRAM where it helps") {
+  Machine machine = small_machine();
+  machine.gpus = {small_gpu()};
+  machine.cpu.loop_us = 0.5;  // so little that kernels' starts cost more
+  const ModelShape model = small_model(2, 4, 17);
+  PlanRequest request = request_of();
+  request.work.prompt = 0;
+  request.all_layers_alike = true;
+  CHECK_FALSE(make_plan(machine, model, request).placement.uses_gpu());
+  request.gpu_budget = machine.gpus[0].memory_bytes;
+  CHECK(make_plan(machine, model, request).placement.gpu_layers == 2);
+  request.gpu_budget = 1 << 20;
+  const Plan plan = make_plan(machine, model, request);
+  CHECK(plan.fits());
+  CHECK_FALSE(plan.placement.uses_gpu());
+}
+
 TEST_CASE("what would help: memory where experts are on disk, VRAM where they are in RAM") {
   Machine machine = small_machine();
   machine.gpus = {small_gpu()};

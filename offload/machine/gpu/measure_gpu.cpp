@@ -163,6 +163,8 @@ Gpu measure_gpu(Device& device, const Kernels& kernels, const Workers& workers,
   Gpu gpu;
   gpu.name = device.name();
   gpu.memory_bytes = device.memory().free_bytes;
+  gpu.processors = device.cores().processors;
+  gpu.clock_ghz = device.cores().clock_ghz;
   check_memory(device, gpu.memory_bytes, probe.read_bytes);
   GpuMeter meter(device, probe);
   meter.multiply_gflop_s();  // wakes the GPU, which runs slowly where it saves power

@@ -74,11 +74,7 @@ ExpertStream::ExpertStream(Device& device, const ExpertSending& sending, int32_t
           device.allocate_pinned(static_cast<size_t>(expert_stream_pinned_bytes(experts, limits)))),
       uploaded_(device.create_event()),
       copies_(device.create_stream()) {
-  for (const LayerExperts& layer : layers_) {
-    for (const Matrix& stack : expert_parts(layer.stacks)) HEARTH_CHECK(stack.data != nullptr);
-  }
-  missing_.reserve(experts);
-  tokens_.reserve(experts);
+  for (std::vector<int32_t>* list : {&missing_, &tokens_, &kept_}) list->reserve(experts);
   for (Half& half : halves_) half = {device.create_event(), device.create_event()};
   Slab slab(memory_.data());
   const Places places(slab, slot_bytes_, experts, limits);
@@ -86,21 +82,29 @@ ExpertStream::ExpertStream(Device& device, const ExpertSending& sending, int32_t
   device_tables_ = places.tables;
 }
 
-void ExpertStream::choose(int32_t layer, std::span<const int32_t> picks, const VramTier& held) {
+void ExpertStream::choose(int32_t layer, std::span<const int32_t> picks, const VramTier& held,
+                          const ExpertStore& store) {
   layer_ = layer;
   held_ = &held;
   std::ranges::fill(counts_, 0);
   for (const int32_t pick : picks) counts_[pick] += held.holds(layer, pick) ? 0 : 1;
   missing_.clear();
+  kept_.clear();
   for (int32_t e = 0; e < experts_; ++e) {
-    if (counts_[e] > 0) missing_.push_back(e);
+    if (counts_[e] == 0) continue;
+    if (store.is_at_hand(layer, e)) {
+      missing_.push_back(e);
+    } else {
+      kept_.push_back(counts_[e]);
+    }
   }
   std::ranges::sort(missing_, [&](int32_t a, int32_t b) {
     return counts_[a] != counts_[b] ? counts_[a] > counts_[b] : a < b;
   });
   tokens_.clear();
   for (const int32_t expert : missing_) tokens_.push_back(counts_[expert]);
-  const int64_t count = count_to_send(tokens_, size_of(layers_[layer], experts_), rates_);
+  const int64_t wanted = count_to_send(tokens_, kept_, size_of(layers_[layer], experts_), rates_);
+  const int64_t count = std::min(wanted, store.most_lent());
   sent_ = std::span(missing_).first(count);
   std::ranges::fill(is_sent_, uint8_t{0});
   for (const int32_t expert : sent_) is_sent_[expert] = 1;
@@ -149,20 +153,20 @@ void ExpertStream::write_tables() {
   }
 }
 
-void ExpertStream::copy_experts(int64_t round) {
+void ExpertStream::copy_experts(int64_t round, const ExpertStore& store) {
   const VramSlotGroups::Group& group = groups_.groups[groups_.of_layer[layer_]];
-  const auto stacks = expert_parts(layers_[layer_].stacks);
   const auto sent = sent_in(round);
   for (int64_t i = 0; i < std::ssize(sent); ++i) {
     const auto places = group.places(slot(round, i));
+    const auto parts = expert_parts(store.lent(layer_, sent[i]));
     for (int p = 0; p < kExpertParts; ++p) {
-      device_.copy_to_device(places[p], stacks[p].data + sent[i] * group.sizes[p],
-                             static_cast<size_t>(group.sizes[p]), copies_);
+      device_.copy_to_device(places[p], parts[p].data, static_cast<size_t>(group.sizes[p]),
+                             copies_);
     }
   }
 }
 
-void ExpertStream::run(const Stream& compute,
+void ExpertStream::run(const Stream& compute, const ExpertStore& store,
                        const std::function<void(const DeviceExperts&)>& use) {
   write_tables();
   const int64_t rounds = (std::ssize(sent_) + round_size() - 1) / round_size();
@@ -173,7 +177,7 @@ void ExpertStream::run(const Stream& compute,
   for (int64_t round = 0; round < rounds; ++round) {
     const Half& half = halves_[round % 2];
     device_.wait(copies_, half.used);
-    copy_experts(round);
+    copy_experts(round, store);
     device_.record(half.arrived, copies_);
     device_.wait(compute, half.arrived);
     use(sent_experts(round));

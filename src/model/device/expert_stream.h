@@ -16,15 +16,14 @@
 #include "model/device/link_split.h"
 #include "model/device/slab.h"
 #include "model/device/weights.h"
+#include "offload/store/expert_store.h"
 #include "offload/vram/vram_slots.h"
 #include "offload/vram/vram_tier.h"
 
 namespace hearth {
 
 struct ExpertSending {
-  // Every layer's stacks in the host's memory, which must outlive their use; pinned, they are
-  // copied without holding up the host.
-  std::vector<LayerExperts> layers;
+  std::vector<LayerExperts> layers;  // the stacks' data is not looked at
   LinkRates rates;
 };
 
@@ -33,13 +32,18 @@ class ExpertStream {
   // With Limits::experts_sent slots. Throws Error where the memory does not fit.
   ExpertStream(Device& device, const ExpertSending& sending, int32_t experts, const Limits& limits);
 
-  // Which experts are sent of those that these picks of a layer name and `held` doesn't hold.
-  void choose(int32_t layer, std::span<const int32_t> picks, const VramTier& held);
+  // Which experts are sent of those that these picks of a layer name, `held` doesn't hold and
+  // `store` has at hand.
+  void choose(int32_t layer, std::span<const int32_t> picks, const VramTier& held,
+              const ExpertStore& store);
   bool sends(int32_t expert) const { return is_sent_[expert] != 0; }
+  std::span<const int32_t> sent() const { return sent_; }
 
   // Enqueues it all: the copies, and in `compute`, always the same stream, what `use` puts there
-  // with each half's experts; the data of all others is null.
-  void run(const Stream& compute, const std::function<void(const DeviceExperts&)>& use);
+  // with each half's experts; the data of all others is null. `store` lends what is sent until the
+  // copies are done; out of pinned memory they don't hold up the host.
+  void run(const Stream& compute, const ExpertStore& store,
+           const std::function<void(const DeviceExperts&)>& use);
   // Whose `data` is null only for experts that were neither held nor sent, and not to be read. For
   // work that is enqueued after run() and before its next call.
   DeviceExperts on_device() const;
@@ -55,7 +59,7 @@ class ExpertStream {
   unsigned char* slot(int64_t round, int64_t i) const;
   void write_tables();
   DeviceExperts sent_experts(int64_t round) const;
-  void copy_experts(int64_t round);
+  void copy_experts(int64_t round, const ExpertStore& store);
 
   Device& device_;
   const std::vector<LayerExperts> layers_;
@@ -70,6 +74,7 @@ class ExpertStream {
   std::vector<int32_t> counts_;    // [experts] tokens
   std::vector<int32_t> missing_;   // by falling tokens
   std::vector<int32_t> tokens_;    // theirs
+  std::vector<int32_t> kept_;      // tokens of experts that aren't at hand
   std::span<const int32_t> sent_;  // the first of them
   std::vector<uint8_t> is_sent_;   // [experts]
 

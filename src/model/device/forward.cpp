@@ -75,7 +75,11 @@ class DeviceForward::Pass {
     if (observer != nullptr) show(step, -1, *observer);
     for (int32_t layer = 0; layer < config_.layers; ++layer) {
       run_layer(step, layer);
-      if (elsewhere_ != nullptr && elsewhere_->store().has_failed()) return {};
+      if (elsewhere_ != nullptr && elsewhere_->store().has_failed()) {
+        device_.synchronize(stream_);  // copies out of what was lent may be under way
+        elsewhere_->store().abandon();
+        return {};
+      }
       if (observer != nullptr) show(step, layer, *observer);
       if (on_layer && !report(layer, on_layer)) return {};
     }
@@ -145,8 +149,13 @@ class DeviceForward::Pass {
     meter_.pause();
     const BroughtRows rows = exchange_->wait(step.batch.n);
     const bool sends = sent_ && step.batch.prefill;
-    if (sends) send_experts(step, layer, rows.picks);
-    count_routed(routed, step.batch.n, compute_elsewhere(layer, step.batch, rows));
+    count_routed(routed, step.batch.n, begin_elsewhere(layer, step.batch, rows, sends));
+    if (sends) {
+      sent_->run(stream_, elsewhere_->store(),
+                 [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
+    }
+    // While the device computes the experts that it holds or is sent.
+    elsewhere_->run(meter_.clock()[Stage::kHostExperts]);
     replay_.piece([&] {
       meter_.mark(Stage::kRoutedExperts);
       exchange_->send(act_.elsewhere, step.batch.n, stream_);
@@ -163,13 +172,6 @@ class DeviceForward::Pass {
 
     enter_hyper_connection(step, weights.moe_hyper, weights.moe.norm);
     route(step, weights.moe);
-  }
-
-  // Those with many tokens, which the device computes behind its own.
-  void send_experts(const DeviceStep& step, int32_t layer, const int32_t* picks) {
-    sent_->choose(layer, {picks, static_cast<size_t>(step.batch.n * config_.experts_used)},
-                  routed_);
-    sent_->run(stream_, [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
   }
 
   // What depends on the rows' positions, which steps of one kind do not share.
@@ -193,24 +195,26 @@ class DeviceForward::Pass {
     }
   }
 
-  // While the device computes the experts that it holds or is sent. Returns how many picks are of
-  // these.
-  int64_t compute_elsewhere(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows) {
-    const bool sends = sent_ && batch.prefill;
+  // Those with many tokens are sent, the others the host's. Returns how many picks are of experts
+  // on the device.
+  int64_t begin_elsewhere(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows,
+                          bool sends) {
     const int64_t picks = batch.n * config_.experts_used;
     routed_.use(layer, static_cast<int32_t>(batch.n), config_.experts_used, rows.picks);
-    int64_t held = 0;
+    if (sends) {
+      sent_->choose(layer, {rows.picks, static_cast<size_t>(picks)}, routed_, elsewhere_->store());
+    }
+    int64_t on_device = 0;
     for (int64_t i = 0; i < picks; ++i) {
       const int32_t pick = rows.picks[i];
-      const bool on_device = routed_.holds(layer, pick) || (sends && sent_->sends(pick));
-      masked_picks_[i] = on_device ? -1 : pick;
-      held += on_device;
+      const bool is_held = routed_.holds(layer, pick);
+      masked_picks_[i] = is_held ? -1 : pick;
+      on_device += is_held || (sends && sent_->sends(pick));
     }
-    elsewhere_->run(
-        layer,
-        {batch.n, rows.x, masked_picks_.data(), rows.weights, batch.prefill, exchange_->sums()},
-        meter_.clock()[Stage::kHostExperts]);
-    return held;
+    elsewhere_->begin(layer, {batch.n, rows.x, masked_picks_.data(),
+                              sends ? sent_->sent() : std::span<const int32_t>(), rows.weights,
+                              batch.prefill, exchange_->sums()});
+    return on_device;
   }
 
   // Layer number `layer` is enqueued or, behind the last, none: waits for the one before it.
@@ -269,7 +273,7 @@ class DeviceForward::Pass {
   PinnedBuffer logits_;
   std::optional<Exchange> exchange_;   // where experts are computed elsewhere
   std::optional<ExpertStream> sent_;   // where some of these are sent, in prompts
-  std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those on the device
+  std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those held
 };
 
 DeviceForward::DeviceForward(const DeviceModel& model, int64_t context, const Limits& limits)
