@@ -29,9 +29,10 @@ struct AsyncCopy {
 // A line of the cache: most of the time is spent in changes of threads.
 struct alignas(64) Thread {
   dim3 index;
-  Collective request;
+  Collective kind;
+  uint32_t mask, source;
+  uint64_t value, result;
   Place place;
-  uint64_t result;
 };
 
 struct ThreadCopies {
@@ -56,7 +57,7 @@ class BlockRunner {
 
   void run(const LaunchShape& shape, const std::function<void()>& thread);
 
-  uint64_t collective(const Collective& request, const Place& place);
+  uint64_t collective(Collective kind, uint32_t mask, uint32_t source, uint64_t value, Place place);
   void barrier(const Place& place);
   void* memory() { return shared_.get(); }
   ThreadCopies& copies() { return copies_[current_]; }
@@ -73,7 +74,7 @@ class BlockRunner {
   uint32_t pick(uint32_t set);
   void pause();
   Fiber& pick_next();
-  void finish_collective(Warp& warp, uint32_t mask);
+  void finish_collective(Warp& warp, const Thread& own);
   void finish_barrier();
   void explain_standstill();
 
@@ -207,46 +208,47 @@ Fiber& BlockRunner::pick_next() {
   return *fibers_[current_];
 }
 
-uint64_t BlockRunner::collective(const Collective& request, const Place& place) {
+uint64_t BlockRunner::collective(Collective kind, uint32_t mask, uint32_t source, uint64_t value,
+                                 Place place) {
   Warp& warp = warps_[current_ / kLanes];
   const uint32_t bit = 1u << lane();
-  const Collective& own = current().request = request;
-  current().place = place;
-  if ((own.mask & bit) == 0) misuse("a lane is in the mask it gives", place);
-  if ((own.mask & ~warp.live) != 0)
-    misuse("all lanes of the mask exist and have not returned", place);
-  if (own.kind == Collective::Kind::kShuffle && (own.mask >> own.source & 1) == 0) {
+  if ((mask & bit) == 0) misuse("a lane is in the mask it gives", place);
+  if ((mask & ~warp.live) != 0) misuse("all lanes of the mask exist and have not returned", place);
+  if (kind == Collective::kShuffle && (mask >> source & 1) == 0) {
     misuse("the lane that a shuffle reads is in its mask", place);
   }
+  // Field by field: what is copied whole right after waits for its parts.
+  Thread& own = current();
+  own.kind = kind;
+  own.mask = mask;
+  own.source = source;
+  own.value = value;
+  own.place = place;
   warp.collective |= bit;
-  const uint32_t self = current_;
-  if ((warp.collective & own.mask) == own.mask) {
-    finish_collective(warp, own.mask);
+  if ((warp.collective & mask) == mask) {
+    finish_collective(warp, own);
   } else {
     pause();
   }
-  return threads_[self].result;
+  return own.result;
 }
 
-void BlockRunner::finish_collective(Warp& warp, uint32_t mask) {
+void BlockRunner::finish_collective(Warp& warp, const Thread& own) {
   Thread* lanes = &threads_[current_ / kLanes * kLanes];
-  const Thread& own = current();
   uint64_t ballot = 0;
-  for (uint32_t left = mask; left != 0; left &= left - 1) {
+  for (uint32_t left = own.mask; left != 0; left &= left - 1) {
     const Thread& other = lanes[std::countr_zero(left)];
-    if (other.request.mask != mask || other.request.kind != own.request.kind ||
-        !same_place(other.place, own.place)) {
+    if (other.mask != own.mask || other.kind != own.kind || !same_place(other.place, own.place)) {
       misuse("all lanes of the mask meet in the same call", own.place);
     }
-    ballot |= other.request.value << std::countr_zero(left);
+    if (own.kind == Collective::kBallot) ballot |= other.value << std::countr_zero(left);
   }
-  for (uint32_t left = mask; left != 0; left &= left - 1) {
+  for (uint32_t left = own.mask; left != 0; left &= left - 1) {
     Thread& other = lanes[std::countr_zero(left)];
-    const bool shuffles = own.request.kind == Collective::Kind::kShuffle;
-    other.result = shuffles ? lanes[other.request.source].request.value : ballot;
+    other.result = own.kind == Collective::kShuffle ? lanes[other.source].value : ballot;
   }
-  warp.collective &= ~mask;
-  warp.ready |= mask;
+  warp.collective &= ~own.mask;
+  warp.ready |= own.mask;
 }
 
 void BlockRunner::barrier(const Place& place) {
@@ -301,8 +303,9 @@ void run_grid(const LaunchShape& shape, const std::function<void()>& thread) {
   runner().run(shape, thread);
 }
 
-uint64_t warp_collective(const Collective& request, const Place& place) {
-  return runner().collective(request, place);
+uint64_t warp_collective(Collective kind, uint32_t mask, uint32_t source, uint64_t value,
+                         Place place) {
+  return runner().collective(kind, mask, source, value, place);
 }
 void block_barrier(const Place& place) { runner().barrier(place); }
 void* block_memory() { return runner().memory(); }
