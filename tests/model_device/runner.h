@@ -87,6 +87,7 @@ class Recorder : public ForwardObserver {
       chosen[layer].emplace_back(at, at + used_);
     }
   }
+  int64_t tokens() const { return std::ssize(chosen.back()); }
 
  private:
   int32_t used_;
