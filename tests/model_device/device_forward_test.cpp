@@ -22,11 +22,6 @@ using namespace hearth::test;
 
 namespace {
 
-[[maybe_unused]] const bool gate_is_set = [] {
-  test::set_gate([] { return test::device() == "cuda" ? open_device(0).why_not : std::string(); });
-  return true;
-}();
-
 // Mean over rows of KL(softmax(expected) || softmax(logits)).
 double mean_divergence(const Floats& expected, const Floats& logits, size_t vocab) {
   const auto log_sum = [&](const float* row) {
