@@ -1,4 +1,4 @@
-// The likeliest token, sums and copies of rows, against plain loops.
+// The likeliest token and sums of rows, against plain loops.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -98,29 +98,19 @@ TEST_CASE("argmax alone") {
   CHECK(gpu.download(tokens, 1) == Rows{1});
 }
 
-TEST_CASE("add and gather") {
+TEST_CASE("add") {
   Gpu gpu(3);
   const int64_t width = 333;
   const Floats x = random_floats(5 * width, 1), y = random_floats(5 * width, 2);
-  const Rows rows = {4, 0, 4};
   float* out = gpu.upload(y);
   gpu.kernels().add({gpu.upload(x), std::ssize(x), out}, gpu.stream());
   Floats sum = y;
   for (size_t i = 0; i < sum.size(); ++i) sum[i] += x[i];
   CHECK(gpu.download(out, sum.size()) == sum);
-
-  Floats picked;
-  for (const int32_t row : rows)
-    picked.insert(picked.end(), x.begin() + row * width, x.begin() + (row + 1) * width);
-  float* gathered = gpu.allocate<float>(picked.size());
-  gpu.kernels().gather({gpu.upload(x), gpu.upload(rows), std::ssize(rows), width, gathered},
-                       gpu.stream());
-  CHECK(gpu.download(gathered, picked.size()) == picked);
 }
 
 TEST_CASE("rows of none") {
   Gpu gpu;
   gpu.kernels().argmax({}, gpu.stream());
   gpu.kernels().add({}, gpu.stream());
-  gpu.kernels().gather({}, gpu.stream());
 }
