@@ -254,7 +254,9 @@ struct GpuArgmaxParams {
   // What a softmax needs of each row, or null.
   float scale;     // 1 / temperature
   float* largest;  // [n]: the likeliest token's logit
-  float* sums;     // [n]: sum of exp((logit - largest) * scale)
+  // [n, vocab / kSoftmaxBlock, rounded up]: the sums of exp((logit - largest) * scale) over blocks
+  // of tokens, to the bits of base/softmax.h.
+  float* sums;
 };
 
 // out += x.
