@@ -269,6 +269,29 @@ TEST_CASE("device: a run can be stopped between layers, and steps without logits
   CHECK(std::ranges::equal(logits, std::span(expected).last(runner.config.vocab)));
 }
 
+TEST_CASE("device: a row that stays there is the one that is brought, replayed or not") {
+  const Model model = only_layer(nano(), 0);
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 5);
+  Runner runner(model, 5, 12);
+  DeviceCache cache = runner.new_cache(KvType::kF32, 5);
+  const Floats expected = runner.run(cache, tokens, 1);
+  const int64_t vocab = runner.config.vocab;
+  cache.position = 0;
+  for (int64_t at = 0; at < 5; ++at) {
+    const DeviceSegment segment{&cache, std::span(tokens).subspan(at, 1)};
+    LogitRow* row = runner.forward.run_to_row(segment);
+    REQUIRE(row != nullptr);
+    const auto own = std::span(expected).subspan(at * vocab, vocab);
+    CHECK(row->likeliest() == std::ranges::max_element(own) - own.begin());
+    CHECK(std::ranges::equal(row->block(0), own.first(row->block(0).size())));
+    if (at == 4) CHECK(std::ranges::equal(row->all(), own));
+  }
+  CHECK(cache.position == 5);
+  cache.position = 0;
+  const DeviceSegment stopped{&cache, std::span(tokens).first(1)};
+  CHECK(runner.forward.run_to_row(stopped, [](int32_t) { return false; }) == nullptr);
+}
+
 TEST_CASE("device: experts it does not hold are computed by the host, with the same logits") {
   const auto tokens = first_tokens("nano/nano.tokens.txt", 11);
   const ModelConfig& config = nano().config;
