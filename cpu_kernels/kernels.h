@@ -121,7 +121,7 @@ struct Kernels {
   void (*weighted_sum)(const float* rows, int64_t stride, const float* weights, int32_t n_rows,
                        int64_t width, float* out);
   // out[i] = exp((x[i] - largest) * scale), the terms of a softmax; returns their sum. `largest` is
-  // at least that of x, scale > 0.
+  // at least that of x, scale > 0. All tables but the reference give the bits of base/softmax.h.
   float (*softmax_terms)(const float* x, float largest, float scale, int64_t n, float* out);
   // A bandwidth probe: reads every byte, returns a value that depends on all of them.
   uint64_t (*read_bytes)(const void* data, int64_t bytes);

@@ -83,25 +83,6 @@ struct GpuRopeParams {
   bool inverse;          // by the negative angle
 };
 
-// out = silu(min(gate, clamp)) * clamp(up, -clamp, clamp); out may be gate or up.
-struct GpuSwigluParams {
-  const float* gate;  // [count]
-  const float* up;    // [count]
-  float clamp;
-  int64_t count;
-  float* out;  // [count]
-};
-
-// out[i] = sum_t weights[i, t] * rows[i, t], t in order.
-struct GpuWeightedSumParams {
-  const float* rows;     // [n, terms, width]
-  const float* weights;  // [n, terms]
-  int64_t n;
-  int32_t terms;
-  int64_t width;
-  float* out;  // [n, width]
-};
-
 // ---- around the matrices ----
 
 // out[i, s] = row tokens[i] of the table, for every stream s.
@@ -273,7 +254,9 @@ struct GpuArgmaxParams {
   // What a softmax needs of each row, or null.
   float scale;     // 1 / temperature
   float* largest;  // [n]: the likeliest token's logit
-  float* sums;     // [n]: sum of exp((logit - largest) * scale)
+  // [n, vocab / kSoftmaxBlock, rounded up]: the sums of exp((logit - largest) * scale) over blocks
+  // of tokens, to the bits of base/softmax.h.
+  float* sums;
 };
 
 // out += x.
@@ -281,15 +264,6 @@ struct GpuAddParams {
   const float* x;  // [count]
   int64_t count;
   float* out;  // [count]
-};
-
-// out[i] = x[rows[i]].
-struct GpuGatherParams {
-  const float* x;       // [.., width]
-  const int32_t* rows;  // [n]
-  int64_t n;
-  int64_t width;
-  float* out;  // [n, width]
 };
 
 // ---- attention ----
@@ -330,7 +304,8 @@ struct GpuRopeAnglesParams {
 };
 
 // Each head normed as by rms_norm, then rotated as by rope, in place. Where `caches` are given
-// there is one head, which goes to its window too, as by store_window.
+// there is one head, which goes to its place in the window too; no two rows of a batch may share
+// one.
 struct GpuNormHeadsParams {
   float* x;           // [n, heads, dim], aligned to 8 bytes
   const float* gain;  // [dim], or null for ones
@@ -344,16 +319,6 @@ struct GpuNormHeadsParams {
   const GpuRow* rows;              // [n], where `caches` are given
   const GpuSequenceCache* caches;  // [sequences], or null
   KvType kv_type;
-};
-
-// Rows to their places in the rings. No two rows of a batch may share a slot.
-struct GpuStoreWindowParams {
-  const float* kv;                 // [n, head_dim], normed and rotated
-  const GpuRow* rows;              // [n]
-  const GpuSequenceCache* caches;  // [sequences]
-  KvType kv_type;
-  int64_t n;
-  int32_t head_dim;
 };
 
 // out[h] = softmax([q[h] . row_i * scale, sink[h]]) without the sink . rows, the rows being the
@@ -478,8 +443,6 @@ struct GpuKernels {
   void (*quantize)(const GpuQuantizeParams& params, GpuStream stream);
   void (*rms_norm)(const GpuRmsNormParams& params, GpuStream stream);
   void (*rope)(const GpuRopeParams& params, GpuStream stream);
-  void (*swiglu)(const GpuSwigluParams& params, GpuStream stream);
-  void (*weighted_sum)(const GpuWeightedSumParams& params, GpuStream stream);
 
   // Around the matrices.
   void (*embed)(const GpuEmbedParams& params, GpuStream stream);
@@ -496,12 +459,10 @@ struct GpuKernels {
   void (*sum_experts)(const GpuSumExpertsParams& params, GpuStream stream);
   void (*argmax)(const GpuArgmaxParams& params, GpuStream stream);
   void (*add)(const GpuAddParams& params, GpuStream stream);
-  void (*gather)(const GpuGatherParams& params, GpuStream stream);
 
   // Attention.
   void (*rope_angles)(const GpuRopeAnglesParams& params, GpuStream stream);
   void (*norm_heads)(const GpuNormHeadsParams& params, GpuStream stream);
-  void (*store_window)(const GpuStoreWindowParams& params, GpuStream stream);
   int64_t (*attention_scratch_floats)(int64_t n, int32_t heads, int32_t dim);
   void (*attention)(const GpuAttentionParams& params, GpuStream stream);
   void (*append_entries)(const GpuAppendEntriesParams& params, GpuStream stream);

@@ -13,8 +13,6 @@ void to_bfloat16(const GpuToBfloat16Params& params, GpuStream stream);
 void quantize(const GpuQuantizeParams& params, GpuStream stream);
 void rms_norm(const GpuRmsNormParams& params, GpuStream stream);
 void rope(const GpuRopeParams& params, GpuStream stream);
-void swiglu(const GpuSwigluParams& params, GpuStream stream);
-void weighted_sum(const GpuWeightedSumParams& params, GpuStream stream);
 
 void embed(const GpuEmbedParams& params, GpuStream stream);
 void project_streams(const GpuProjectStreamsParams& params, GpuStream stream);
@@ -29,11 +27,9 @@ void expert_output(const GpuExpertOutputParams& params, GpuStream stream);
 void sum_experts(const GpuSumExpertsParams& params, GpuStream stream);
 void argmax(const GpuArgmaxParams& params, GpuStream stream);
 void add(const GpuAddParams& params, GpuStream stream);
-void gather(const GpuGatherParams& params, GpuStream stream);
 
 void rope_angles(const GpuRopeAnglesParams& params, GpuStream stream);
 void norm_heads(const GpuNormHeadsParams& params, GpuStream stream);
-void store_window(const GpuStoreWindowParams& params, GpuStream stream);
 int64_t attention_scratch_floats(int64_t n, int32_t heads, int32_t dim);
 void attention(const GpuAttentionParams& params, GpuStream stream);
 void append_entries(const GpuAppendEntriesParams& params, GpuStream stream);

@@ -17,8 +17,6 @@ const GpuKernels kKernels = {
     .quantize = quantize,
     .rms_norm = rms_norm,
     .rope = rope,
-    .swiglu = swiglu,
-    .weighted_sum = weighted_sum,
 
     .embed = embed,
     .project_streams = project_streams,
@@ -32,11 +30,9 @@ const GpuKernels kKernels = {
     .sum_experts = sum_experts,
     .argmax = argmax,
     .add = add,
-    .gather = gather,
 
     .rope_angles = rope_angles,
     .norm_heads = norm_heads,
-    .store_window = store_window,
     .attention_scratch_floats = attention_scratch_floats,
     .attention = attention,
     .append_entries = append_entries,

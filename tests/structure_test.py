@@ -56,7 +56,7 @@ BODIES = "cpu_kernels/bodies/"
 TILE_BODIES = "cpu_kernels/amx/"
 BODY_ISAS = {BODIES: {"avx2", "avx512"}, TILE_BODIES: {"amx", "amx_emulated"}}
 BODY_HEADERS = re.compile(
-    r"src/base/(check|codebooks|tensor_type)\.h|cpu_kernels/kernels\.h|cpu_kernels/(bodies|amx)/\w+\.h")
+    r"src/base/(check|codebooks|softmax|tensor_type)\.h|cpu_kernels/kernels\.h|cpu_kernels/(bodies|amx)/\w+\.h")
 # Instructions that one instruction set alone may have: its emulation must run without them.
 OWN_FLAGS = {"amx": re.compile(r"-mamx")}
 BODY_SYSTEM_HEADERS = {"cstdint", "immintrin.h"}
@@ -64,7 +64,7 @@ BODY_EXTRA_HEADERS = {"cpu_kernels/bodies/isa.h": {"xsimd/xsimd.hpp"}}
 
 # What the GPU kernels reach, as nvcc and the host's compiler both read them: headers of their own, and plain data. Only
 # what makes one source fit both, below, includes more.
-GPU_HEADERS = re.compile(r"src/base/(check|codebooks|tensor_type)\.h|gpu_kernels/(?!emulation/|bench/).+\.h")
+GPU_HEADERS = re.compile(r"src/base/(check|codebooks|softmax|tensor_type)\.h|gpu_kernels/(?!emulation/|bench/).+\.h")
 GPU_SYSTEM_HEADERS = {"cstddef", "cstdint"}
 GPU_SEAM = {"gpu_kernels/common/simt.h", "gpu_kernels/common/simt_cuda.h", "gpu_kernels/registry.cpp"}
 GPU_EMULATION = "gpu_kernels/emulation/"

@@ -1,4 +1,5 @@
 // Element-wise work between the matrices: activation, weighted sums, cache rows.
+#include "base/softmax.h"
 #include "cpu_kernels/bodies/isa.h"
 
 namespace hearth::HEARTH_ISA {
@@ -18,6 +19,18 @@ FloatVec clamped_swiglu(FloatVec gate, FloatVec up, FloatVec clamp) {
   gate = xsimd::min(gate, clamp);
   up = xsimd::max(xsimd::min(up, clamp), -clamp);
   return gate / (FloatVec(1.0f) + xsimd::exp(-gate)) * up;
+}
+
+// As base/softmax.h has it.
+FloatVec exp_below_zero(FloatVec t) {
+  const FloatVec k = xsimd::nearbyint(t * FloatVec(kPerLn2));
+  FloatVec r = xsimd::fnma(k, FloatVec(kLn2High), t);
+  r = xsimd::fnma(k, FloatVec(kLn2Low), r);
+  FloatVec sum(kExp7);
+  for (const float factor : {kExp6, kExp5, kExp4, kExp3, kExp2, 1.0f, 1.0f})
+    sum = xsimd::fma(sum, r, FloatVec(factor));
+  return xsimd::select(t >= FloatVec(kExpLowest), xsimd::ldexp(sum, xsimd::to_int(k)),
+                       FloatVec(0.0f));
 }
 
 }  // namespace
@@ -58,23 +71,31 @@ void weighted_sum(const float* rows, int64_t stride, const float* weights, int32
 }
 
 float softmax_terms(const float* x, float largest, float scale, int64_t n, float* out) {
-  const auto term = [&](const float* at) {
-    return xsimd::exp((FloatVec::load_unaligned(at) - FloatVec(largest)) * FloatVec(scale));
+  constexpr int64_t kVectors = kSoftmaxLanes / kLanes;
+  FloatVec sums[kVectors];
+  for (FloatVec& sum : sums) sum = FloatVec(0.0f);
+  const auto take = [&](const float* from, float* to) {
+    for (int64_t v = 0; v < kVectors; ++v) {
+      const FloatVec at = FloatVec::load_unaligned(from + v * kLanes);
+      const FloatVec terms = exp_below_zero((at - FloatVec(largest)) * FloatVec(scale));
+      terms.store_unaligned(to + v * kLanes);
+      sums[v] += terms;
+    }
   };
-  FloatVec sums(0.0f);
   int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const FloatVec terms = term(x + i);
-    terms.store_unaligned(out + i);
-    sums += terms;
+  for (; i + kSoftmaxLanes <= n; i += kSoftmaxLanes) take(x + i, out + i);
+  float lanes[kSoftmaxLanes];
+  if (i < n) {
+    for (float& lane : lanes) lane = -__builtin_inff();  // whose terms are 0
+    for (int64_t j = i; j < n; ++j) lanes[j - i] = x[j];
+    take(lanes, lanes);
+    for (int64_t j = i; j < n; ++j) out[j] = lanes[j - i];
   }
-  float sum = xsimd::hadd(sums);
-  if (i == n) return sum;
-  float tail[kLanes] = {};
-  for (int64_t j = i; j < n; ++j) tail[j - i] = x[j];
-  term(tail).store_unaligned(tail);
-  for (int64_t j = i; j < n; ++j) sum += out[j] = tail[j - i];
-  return sum;
+  for (int64_t v = 0; v < kVectors; ++v) sums[v].store_unaligned(lanes + v * kLanes);
+  for (int half = kSoftmaxLanes / 2; half > 0; half /= 2) {
+    for (int lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  }
+  return lanes[0];
 }
 
 void store_kv(const float* x, int64_t n, KvType type, void* out) {

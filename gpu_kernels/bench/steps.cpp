@@ -171,16 +171,7 @@ void Steps::append_entries(const char* name, int32_t ratio, int32_t width, bool 
   add(name, bench_.kernels().append_entries, p);
 }
 
-// Of one slot, to see it written.
 void Steps::caches() {
-  const GpuSequenceCache cache = {memory_.output<float>(s.head_dim / 2), 1, {}, {}};
-  const GpuStoreWindowParams store = {memory_.floats(s.head_dim),
-                                      row_at(s.context - 1),
-                                      memory_.upload(std::vector<GpuSequenceCache>{cache}),
-                                      KvType::kBF16,
-                                      1,
-                                      s.head_dim};
-  add("store_window", bench_.kernels().store_window, store);
   append_entries("append_entries, CSA", s.csa_ratio, s.head_dim, false);
   append_entries("append_entries, index", s.csa_ratio, s.index_dim, true);
   append_entries("append_entries, HCA", s.hca_ratio, s.head_dim, false);

@@ -12,6 +12,8 @@ namespace {
 
 // Kernels keep little on the stack; sanitizers add to it.
 constexpr size_t kStackBytes = 128 << 10;
+// Stacks begin at pages, which all lie in the same few lines of a cache; these shift them.
+constexpr size_t kShiftBytes = 5 * 64, kShifts = 64;
 
 void leave_stack([[maybe_unused]] void** frames, [[maybe_unused]] const void* stack,
                  [[maybe_unused]] size_t bytes) {
@@ -31,45 +33,34 @@ using Stack = boost::context::protected_fixedsize_stack;
 
 }  // namespace
 
-Fiber::Fiber() {
-  Stack stacks(kStackBytes);
-  stack_ = stacks.allocate();
-  const boost::context::preallocated whole(stack_.sp, stack_.size, stack_);
-  inside_ = boost::context::fiber(std::allocator_arg, whole, stacks,
-                                  [this](boost::context::fiber&& outside) {
-                                    outside_ = std::move(outside);
-                                    loop();
-                                    return std::move(outside_);
-                                  });
+Fiber::Fiber(std::function<void()> work, Fiber& after, size_t number) {
+  Stack stacks(kStackBytes + kShifts * kShiftBytes);
+  const boost::context::stack_context all = stacks.allocate();
+  const size_t shift = number % kShifts * kShiftBytes;
+  const boost::context::preallocated part(static_cast<char*>(all.sp) - shift, all.size - shift,
+                                          all);
+  stack_bytes_ = all.size - shift;
+  stack_ = static_cast<char*>(all.sp) - all.size;
+  standing_ =
+      boost::context::fiber(std::allocator_arg, part, stacks,
+                            [this, &after, work = std::move(work)](boost::context::fiber&& left) {
+                              arrive(std::move(left));
+                              work();
+                              after.from_ = this;
+                              leave_stack(nullptr, after.stack_, after.stack_bytes_);
+                              return std::move(after.standing_);
+                            });
 }
 
-Fiber::~Fiber() {
-  static const std::function<void()> kEnd;
-  run(kEnd);
+void Fiber::switch_to(Fiber& other) {
+  other.from_ = this;
+  leave_stack(&frames_, other.stack_, other.stack_bytes_);
+  arrive(std::move(other.standing_).resume());
 }
 
-void Fiber::run(const std::function<void()>& work) {
-  if (work_ == nullptr) work_ = &work;
-  leave_stack(&outside_frames_, static_cast<char*>(stack_.sp) - stack_.size, stack_.size);
-  inside_ = std::move(inside_).resume();
-  enter_stack(outside_frames_, nullptr, nullptr);
-}
-
-void Fiber::pause() {
-  leave_stack(&inside_frames_, outside_stack_, outside_stack_bytes_);
-  outside_ = std::move(outside_).resume();
-  enter_stack(inside_frames_, &outside_stack_, &outside_stack_bytes_);
-}
-
-// An empty function ends it.
-void Fiber::loop() {
-  enter_stack(nullptr, &outside_stack_, &outside_stack_bytes_);
-  while (*work_) {
-    (*work_)();
-    work_ = nullptr;
-    pause();
-  }
-  leave_stack(nullptr, outside_stack_, outside_stack_bytes_);
+void Fiber::arrive(boost::context::fiber&& left) {
+  from_->standing_ = std::move(left);
+  enter_stack(frames_, &from_->stack_, &from_->stack_bytes_);
 }
 
 }  // namespace hearth::emulated

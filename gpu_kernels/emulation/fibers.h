@@ -1,5 +1,4 @@
-// Fibers that are kept and used again: each runs what it is given, piece by piece, on a stack of
-// its own.
+// Fibers: flows of control that take turns on one thread, each on a stack of its own.
 #pragma once
 
 #include <boost/context/fiber.hpp>
@@ -11,29 +10,26 @@ namespace hearth::emulated {
 
 class Fiber {
  public:
-  Fiber();
-  ~Fiber();
+  // What runs already, on the thread's own stack.
+  Fiber() = default;
+  // Runs `work` when it is first switched to; where that returns, `after` goes on. Fibers of
+  // different `number`s keep what they use of their stacks in different lines of the caches.
+  Fiber(std::function<void()> work, Fiber& after, size_t number);
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // Runs `work` on this fiber until it pauses or returns; with work begun before, goes on with that
-  // one.
-  void run(const std::function<void()>& work);
-  // Called from within the work: back to whoever called run.
-  void pause();
-  bool idle() const { return work_ == nullptr; }
+  // Called by what runs on this one: it stands still until it is switched to in its turn.
+  void switch_to(Fiber& other);
 
  private:
-  void loop();
+  void arrive(boost::context::fiber&& left);
 
-  boost::context::stack_context stack_;
-  boost::context::fiber inside_, outside_;
-  const std::function<void()>* work_ = nullptr;
+  boost::context::fiber standing_;  // where to go on, while it doesn't run
+  Fiber* from_ = nullptr;           // who switched here last
   // What AddressSanitizer wants to be told at a change of stacks.
-  void* inside_frames_ = nullptr;
-  void* outside_frames_ = nullptr;
-  const void* outside_stack_ = nullptr;
-  size_t outside_stack_bytes_ = 0;
+  void* frames_ = nullptr;
+  const void* stack_ = nullptr;
+  size_t stack_bytes_ = 0;
 };
 
 }  // namespace hearth::emulated

@@ -1,5 +1,7 @@
 #include "gpu_kernels/emulation/matrix_unit.h"
 
+#include <cstring>
+
 #include "gpu_kernels/emulation/simt_host.h"
 
 namespace hearth::emulated {
@@ -7,13 +9,32 @@ namespace {
 
 constexpr uint32_t kLanes = 32, kWarpsMax = 32;
 
-// What each lane gave. Between two barriers of the warp the others read it.
+// What a lane gives for the others to read.
 struct Operands {
-  uint32_t a[4];
+  uint32_t a[4];  // or a row
   uint32_t b[2];
-  const uint32_t* row;
 };
-Operands given[kWarpsMax][kLanes];
+// Of one instruction and the next in turn: whoever is at the next but one has met all others at the
+// next, when they had read what was given for the first.
+Operands given[kWarpsMax][2][kLanes];
+uint32_t turns[kWarpsMax][kLanes];
+
+// What all lanes of the warp gave, this one `own`.
+const Operands* meet(const Operands& own, const Place& place) {
+  const uint32_t lane = own_lane(), warp = own_warp();
+  Operands* lanes = given[warp][turns[warp][lane]++ % 2];
+  lanes[lane] = own;
+  __syncwarp(0xffffffff, place);
+  return lanes;
+}
+
+const Operands* meet_with_row(const void* row, const Place& place) {
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
+    misuse("a row of a matrix is aligned to 16 bytes", place);
+  Operands own = {};
+  std::memcpy(own.a, row, sizeof(own.a));
+  return meet(own, place);
+}
 
 float value(uint32_t pair, uint32_t place) {
   const uint32_t bits = place == 0 ? pair << 16 : pair & 0xffff0000;
@@ -34,43 +55,30 @@ float product(const Operands* lanes, uint32_t row, uint32_t column) {
 }  // namespace
 
 void load_matrices(uint32_t (&out)[4], const void* row, const Place& place) {
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
-    misuse("a row of a matrix is aligned to 16 bytes", place);
-  Operands* lanes = given[own_warp()];
+  const Operands* lanes = meet_with_row(row, place);
   const uint32_t lane = own_lane();
-  lanes[lane].row = static_cast<const uint32_t*>(row);
-  __syncwarp(0xffffffff, place);
-  for (uint32_t m = 0; m < 4; ++m) out[m] = lanes[8 * m + lane / 4].row[lane % 4];
-  __syncwarp(0xffffffff, place);
+  for (uint32_t m = 0; m < 4; ++m) out[m] = lanes[8 * m + lane / 4].a[lane % 4];
 }
 
 void load_matrices_transposed(uint32_t (&out)[4], const void* row, const Place& place) {
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0)
-    misuse("a row of a matrix is aligned to 16 bytes", place);
-  Operands* lanes = given[own_warp()];
+  const Operands* lanes = meet_with_row(row, place);
   const uint32_t lane = own_lane();
-  lanes[lane].row = static_cast<const uint32_t*>(row);
-  __syncwarp(0xffffffff, place);
   const auto value_of = [&](uint32_t given_row) {
-    return lanes[given_row].row[lane / 8] >> (lane / 4 % 2 * 16) & 0xffff;
+    return lanes[given_row].a[lane / 8] >> (lane / 4 % 2 * 16) & 0xffff;
   };
   for (uint32_t m = 0; m < 4; ++m) {
     const uint32_t first = 8 * m + lane % 4 * 2;
     out[m] = value_of(first) | value_of(first + 1) << 16;
   }
-  __syncwarp(0xffffffff, place);
 }
 
 void multiply_matrices(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
                        const Place& place) {
-  Operands* lanes = given[own_warp()];
+  const Operands* lanes = meet({{a[0], a[1], a[2], a[3]}, {b0, b1}}, place);
   const uint32_t lane = own_lane();
-  lanes[lane] = {{a[0], a[1], a[2], a[3]}, {b0, b1}, nullptr};
-  __syncwarp(0xffffffff, place);
   for (uint32_t i = 0; i < 4; ++i) {
     sums[i] += product(lanes, lane / 4 + i / 2 * 8, lane % 4 * 2 + i % 2);
   }
-  __syncwarp(0xffffffff, place);
 }
 
 }  // namespace hearth::emulated

@@ -1,6 +1,6 @@
 // Runs a grid block by block. A thread of a block is a fiber that runs until it waits; what it
-// waits for is noted, and whoever arrives last lets the others go. When nobody can go and somebody
-// still waits, the kernel is wrong.
+// waits for is noted, it hands over to one that can run, and whoever arrives last lets the others
+// go. When nobody can go and somebody still waits, the kernel is wrong.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -26,14 +26,19 @@ struct AsyncCopy {
   const void* from;
 };
 
-struct Thread {
+// A line of the cache: most of the time is spent in changes of threads.
+struct alignas(64) Thread {
   dim3 index;
-  Collective request;
+  Collective kind;
+  uint32_t mask, source;
+  uint64_t value, result;
   Place place;
-  uint64_t result;
+};
+
+struct ThreadCopies {
   std::vector<AsyncCopy> copies;  // not yet done
   std::vector<size_t> commits;    // how many of them each commit holds
-  size_t uncommitted;
+  size_t uncommitted = 0;
 };
 
 struct Warp {
@@ -45,28 +50,39 @@ struct Warp {
 
 class BlockRunner {
  public:
+  BlockRunner() = default;
+  ~BlockRunner();
+  BlockRunner(const BlockRunner&) = delete;
+  BlockRunner& operator=(const BlockRunner&) = delete;
+
   void run(const LaunchShape& shape, const std::function<void()>& thread);
 
-  uint64_t collective(const Collective& request, const Place& place);
+  uint64_t collective(Collective kind, uint32_t mask, uint32_t source, uint64_t value, Place place);
   void barrier(const Place& place);
   void* memory() { return shared_.get(); }
-  Thread& current() { return threads_[current_]; }
+  ThreadCopies& copies() { return copies_[current_]; }
   uint32_t lane() const { return current_ % kLanes; }
   uint32_t warp() const { return current_ / kLanes; }
   void set_order(uint64_t seed) { order_ = seed; }
 
  private:
   void prepare(const LaunchShape& shape);
-  void run_block(const std::function<void()>& thread);
+  void run_block();
+  void run_threads();
+  Thread& current() { return threads_[current_]; }
   void finish_thread();
   uint32_t pick(uint32_t set);
   void pause();
-  void finish_collective(Warp& warp, uint32_t mask);
+  Fiber& pick_next();
+  void finish_collective(Warp& warp, const Thread& own);
   void finish_barrier();
   void explain_standstill();
 
-  std::vector<std::unique_ptr<Fiber>> fibers_;
+  const std::function<void()>* work_ = nullptr;  // of a thread of the grid that runs
+  Fiber outside_;
+  std::vector<std::unique_ptr<Fiber>> fibers_;  // of the threads of blocks, one after the other
   std::vector<Thread> threads_;
+  std::vector<ThreadCopies> copies_;
   Warp warps_[kWarpsMax];
   uint32_t thread_count_ = 0, warp_count_ = 0, live_ = 0, at_barrier_ = 0, ready_warps_ = 0;
   uint32_t current_ = 0;
@@ -83,7 +99,14 @@ BlockRunner& runner() {
 }
 
 bool same_place(const Place& a, const Place& b) {
-  return a.line() == b.line() && std::strcmp(a.file_name(), b.file_name()) == 0;
+  return a.line() == b.line() &&
+         (a.file_name() == b.file_name() || std::strcmp(a.file_name(), b.file_name()) == 0);
+}
+
+// Their fibers wait for the next block.
+BlockRunner::~BlockRunner() {
+  work_ = nullptr;
+  for (const auto& fiber : fibers_) outside_.switch_to(*fiber);
 }
 
 void BlockRunner::prepare(const LaunchShape& shape) {
@@ -94,8 +117,14 @@ void BlockRunner::prepare(const LaunchShape& shape) {
   HEARTH_CHECK(shape.grid.y <= 65535 && shape.grid.z <= 65535);
   HEARTH_CHECK(static_cast<int64_t>(shape.shared_bytes) <= device_limits().shared_bytes);
   warp_count_ = (thread_count_ + kLanes - 1) / kLanes;
-  while (fibers_.size() < thread_count_) fibers_.push_back(std::make_unique<Fiber>());
-  if (threads_.size() < thread_count_) threads_.resize(thread_count_);
+  while (fibers_.size() < thread_count_) {
+    const auto work = [this] { run_threads(); };
+    fibers_.push_back(std::make_unique<Fiber>(work, outside_, fibers_.size()));
+  }
+  if (threads_.size() < thread_count_) {
+    threads_.resize(thread_count_);
+    copies_.resize(thread_count_);
+  }
   for (uint32_t i = 0; i < thread_count_; ++i) {
     threads_[i].index = {i % block.x, i / block.x % block.y, i / block.x / block.y};
   }
@@ -110,12 +139,13 @@ void BlockRunner::run(const LaunchShape& shape, const std::function<void()>& thr
   const dim3 grid = shape.grid;
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
   const bool backwards = order_ % 2 == 1;
+  work_ = &thread;
   for (uint64_t i = 0; i < blocks; ++i) {
     const uint64_t block = backwards ? blocks - 1 - i : i;
     blockIdx = {static_cast<uint32_t>(block % grid.x),
                 static_cast<uint32_t>(block / grid.x % grid.y),
                 static_cast<uint32_t>(block / grid.x / grid.y)};
-    run_block(thread);
+    run_block();
   }
 }
 
@@ -128,7 +158,7 @@ uint32_t BlockRunner::pick(uint32_t set) {
   return (first + std::countr_zero(std::rotr(set, first))) % kLanes;
 }
 
-void BlockRunner::run_block(const std::function<void()>& thread) {
+void BlockRunner::run_block() {
   if (shared_bytes_ > 0) std::memset(shared_.get(), kGarbage, shared_bytes_);
   live_ = thread_count_;
   at_barrier_ = 0;
@@ -138,73 +168,87 @@ void BlockRunner::run_block(const std::function<void()>& thread) {
     const uint32_t all = lanes == kLanes ? ~0u : (1u << lanes) - 1;
     warps_[w] = {.live = all, .ready = all, .collective = 0, .barrier = 0};
   }
-  while (live_ > 0) {
-    if (ready_warps_ == 0) explain_standstill();
-    const uint32_t warp = pick(ready_warps_);
-    current_ = warp * kLanes + pick(warps_[warp].ready);
-    threadIdx = threads_[current_].index;
-    fibers_[current_]->run(thread);
-    if (fibers_[current_]->idle()) finish_thread();
-    if (warps_[warp].ready == 0) ready_warps_ &= ~(1u << warp);
+  outside_.switch_to(pick_next());
+}
+
+// What a fiber does: its thread of one block after the other.
+void BlockRunner::run_threads() {
+  while (work_ != nullptr) {
+    (*work_)();
+    finish_thread();
+    pause();
   }
 }
 
 void BlockRunner::finish_thread() {
-  Warp& warp = warps_[current_ / kLanes];
-  warp.live &= ~(1u << lane());
-  warp.ready &= ~(1u << lane());
-  current().copies.clear();
-  current().commits.clear();
-  current().uncommitted = 0;
+  warps_[current_ / kLanes].live &= ~(1u << lane());
+  copies().copies.clear();
+  copies().commits.clear();
+  copies().uncommitted = 0;
   if (--live_ > 0 && at_barrier_ == live_) finish_barrier();
 }
 
+// The current thread doesn't go on for now.
 void BlockRunner::pause() {
-  const uint32_t self = current_;
-  warps_[self / kLanes].ready &= ~(1u << (self % kLanes));
-  fibers_[self]->pause();
+  Fiber& self = *fibers_[current_];
+  Warp& warp = warps_[current_ / kLanes];
+  warp.ready &= ~(1u << lane());
+  if (warp.ready == 0) ready_warps_ &= ~(1u << (current_ / kLanes));
+  self.switch_to(pick_next());
 }
 
-uint64_t BlockRunner::collective(const Collective& request, const Place& place) {
+// Who runs next, as the current thread from now on; when all have returned, whoever began the
+// block.
+Fiber& BlockRunner::pick_next() {
+  if (live_ == 0) return outside_;
+  if (ready_warps_ == 0) explain_standstill();
+  const uint32_t warp = pick(ready_warps_);
+  current_ = warp * kLanes + pick(warps_[warp].ready);
+  threadIdx = current().index;
+  return *fibers_[current_];
+}
+
+uint64_t BlockRunner::collective(Collective kind, uint32_t mask, uint32_t source, uint64_t value,
+                                 Place place) {
   Warp& warp = warps_[current_ / kLanes];
   const uint32_t bit = 1u << lane();
-  const Collective& own = current().request = request;
-  current().place = place;
-  if ((own.mask & bit) == 0) misuse("a lane is in the mask it gives", place);
-  if ((own.mask & ~warp.live) != 0)
-    misuse("all lanes of the mask exist and have not returned", place);
-  if (own.kind == Collective::Kind::kShuffle && (own.mask >> own.source & 1) == 0) {
+  if ((mask & bit) == 0) misuse("a lane is in the mask it gives", place);
+  if ((mask & ~warp.live) != 0) misuse("all lanes of the mask exist and have not returned", place);
+  if (kind == Collective::kShuffle && (mask >> source & 1) == 0) {
     misuse("the lane that a shuffle reads is in its mask", place);
   }
+  // Field by field: what is copied whole right after waits for its parts.
+  Thread& own = current();
+  own.kind = kind;
+  own.mask = mask;
+  own.source = source;
+  own.value = value;
+  own.place = place;
   warp.collective |= bit;
-  const uint32_t self = current_;
-  if ((warp.collective & own.mask) == own.mask) {
-    finish_collective(warp, own.mask);
+  if ((warp.collective & mask) == mask) {
+    finish_collective(warp, own);
   } else {
     pause();
   }
-  return threads_[self].result;
+  return own.result;
 }
 
-void BlockRunner::finish_collective(Warp& warp, uint32_t mask) {
+void BlockRunner::finish_collective(Warp& warp, const Thread& own) {
   Thread* lanes = &threads_[current_ / kLanes * kLanes];
-  const Thread& own = current();
   uint64_t ballot = 0;
-  for (uint32_t left = mask; left != 0; left &= left - 1) {
+  for (uint32_t left = own.mask; left != 0; left &= left - 1) {
     const Thread& other = lanes[std::countr_zero(left)];
-    if (other.request.mask != mask || other.request.kind != own.request.kind ||
-        !same_place(other.place, own.place)) {
+    if (other.mask != own.mask || other.kind != own.kind || !same_place(other.place, own.place)) {
       misuse("all lanes of the mask meet in the same call", own.place);
     }
-    ballot |= other.request.value << std::countr_zero(left);
+    if (own.kind == Collective::kBallot) ballot |= other.value << std::countr_zero(left);
   }
-  for (uint32_t left = mask; left != 0; left &= left - 1) {
+  for (uint32_t left = own.mask; left != 0; left &= left - 1) {
     Thread& other = lanes[std::countr_zero(left)];
-    const bool shuffles = own.request.kind == Collective::Kind::kShuffle;
-    other.result = shuffles ? lanes[other.request.source].request.value : ballot;
+    other.result = own.kind == Collective::kShuffle ? lanes[other.source].value : ballot;
   }
-  warp.collective &= ~mask;
-  warp.ready |= mask;
+  warp.collective &= ~own.mask;
+  warp.ready |= own.mask;
 }
 
 void BlockRunner::barrier(const Place& place) {
@@ -259,8 +303,9 @@ void run_grid(const LaunchShape& shape, const std::function<void()>& thread) {
   runner().run(shape, thread);
 }
 
-uint64_t warp_collective(const Collective& request, const Place& place) {
-  return runner().collective(request, place);
+uint64_t warp_collective(Collective kind, uint32_t mask, uint32_t source, uint64_t value,
+                         Place place) {
+  return runner().collective(kind, mask, source, value, place);
 }
 void block_barrier(const Place& place) { runner().barrier(place); }
 void* block_memory() { return runner().memory(); }
@@ -277,19 +322,19 @@ void copy16_async(void* shared, const void* global, const Place& place) {
       reinterpret_cast<uintptr_t>(global) % 16 != 0) {
     misuse("both sides of a copy of 16 bytes are aligned to as many", place);
   }
-  Thread& thread = runner().current();
+  ThreadCopies& thread = runner().copies();
   thread.copies.push_back({shared, global});
   ++thread.uncommitted;
 }
 
 void commit_copies() {
-  Thread& thread = runner().current();
+  ThreadCopies& thread = runner().copies();
   thread.commits.push_back(thread.uncommitted);
   thread.uncommitted = 0;
 }
 
 void wait_for_copies(int left) {
-  Thread& thread = runner().current();
+  ThreadCopies& thread = runner().copies();
   size_t done = 0;
   while (thread.commits.size() > static_cast<size_t>(left)) {
     const size_t end = done + thread.commits.front();

@@ -65,17 +65,13 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 // What the threads of a warp do together. `mask` names the lanes that take part; all of them must
-// call, from one place.
-struct Collective {
-  enum class Kind : uint8_t { kBarrier, kShuffle, kBallot };
-  Kind kind;
-  uint32_t mask;
-  uint32_t source;  // the lane whose value is wanted
-  uint64_t value;
-};
+// call, from one place. A shuffle gives the `value` of lane `source`, a ballot those of all as
+// bits.
+enum class Collective : uint32_t { kBarrier, kShuffle, kBallot };
 using Place = std::source_location;
 
-uint64_t warp_collective(const Collective& request, const Place& place);
+uint64_t warp_collective(Collective kind, uint32_t mask, uint32_t source, uint64_t value,
+                         Place place);
 void block_barrier(const Place& place);
 void* block_memory();  // the dynamic shared memory
 uint32_t own_lane();
@@ -85,13 +81,12 @@ void misuse(const char* rule, const Place& place);  // does not return
 inline void __syncthreads(const Place& place = Place::current()) { block_barrier(place); }
 
 inline void __syncwarp(uint32_t mask = 0xffffffff, const Place& place = Place::current()) {
-  warp_collective({Collective::Kind::kBarrier, mask, own_lane(), 0}, place);
+  warp_collective(Collective::kBarrier, mask, 0, 0, place);
 }
 
 inline uint32_t __ballot_sync(uint32_t mask, int predicate, const Place& place = Place::current()) {
   const uint64_t value = predicate != 0 ? 1 : 0;
-  return static_cast<uint32_t>(
-      warp_collective({Collective::Kind::kBallot, mask, own_lane(), value}, place));
+  return static_cast<uint32_t>(warp_collective(Collective::kBallot, mask, 0, value, place));
 }
 inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
 inline int __any_sync(uint32_t mask, int predicate, const Place& place = Place::current()) {
@@ -106,7 +101,7 @@ T shuffle_from(uint32_t mask, T value, uint32_t source, const Place& place) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
   uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(value));
-  bits = warp_collective({Collective::Kind::kShuffle, mask, source, bits}, place);
+  bits = warp_collective(Collective::kShuffle, mask, source, bits, place);
   std::memcpy(&value, &bits, sizeof(value));
   return value;
 }

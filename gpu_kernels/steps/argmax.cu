@@ -1,3 +1,4 @@
+#include "base/softmax.h"
 #include "gpu_kernels/common/grid.h"
 #include "gpu_kernels/common/numbers.h"
 #include "gpu_kernels/ops.h"
@@ -59,9 +60,44 @@ __device__ __forceinline__ Best block_best(Best best) {
   return best;
 }
 
+// exp t of t <= 0, as base/softmax.h has it.
+__device__ __forceinline__ float exp_below_zero(float t) {
+  if (!(t >= kExpLowest)) return 0;
+  const float k = rintf(t * kPerLn2);
+  const float r = fmaf(-k, kLn2Low, fmaf(-k, kLn2High, t));
+  float sum = kExp7;
+  sum = fmaf(sum, r, kExp6);
+  sum = fmaf(sum, r, kExp5);
+  sum = fmaf(sum, r, kExp4);
+  sum = fmaf(sum, r, kExp3);
+  sum = fmaf(sum, r, kExp2);
+  sum = fmaf(sum, r, 1.0f);
+  sum = fmaf(sum, r, 1.0f);
+  return sum * power_of_two(static_cast<uint32_t>(127 + static_cast<int32_t>(k)));
+}
+
+// Of each kSoftmaxBlock tokens, which kSoftmaxLanes threads share.
+__device__ __forceinline__ void sum_blocks(const float* row, const GpuArgmaxParams& p,
+                                           float largest, float* sums) {
+  const int lane = threadIdx.x % kSoftmaxLanes, group = threadIdx.x / kSoftmaxLanes;
+  const int64_t blocks = divide_up(p.vocab, kSoftmaxBlock);
+  for (int64_t first = 0; first < blocks; first += kThreads / kSoftmaxLanes) {
+    const int64_t block = first + group;
+    float sum = 0;
+    HEARTH_UNROLL
+    for (int i = lane; i < kSoftmaxBlock; i += kSoftmaxLanes) {
+      const int64_t token = block * kSoftmaxBlock + i;
+      if (token < p.vocab) sum += exp_below_zero((finite(row[token]) - largest) * p.scale);
+    }
+    for (int distance = kSoftmaxLanes / 2; distance > 0; distance /= 2) {
+      sum += __shfl_xor_sync(kAllLanes, sum, distance);
+    }
+    if (lane == 0 && block < blocks) sums[block] = sum;
+  }
+}
+
 // A block takes one row.
 __global__ void __launch_bounds__(kThreads) argmax_kernel(GpuArgmaxParams p) {
-  __shared__ float sums[kWarps];
   const float* row = p.logits + blockIdx.x * p.vocab;
   Best best = {-kLargest, 0x7fffffff};
   for_logits(row, p.vocab, [&](float logit, int32_t token) { best.meet(logit, token); });
@@ -71,11 +107,7 @@ __global__ void __launch_bounds__(kThreads) argmax_kernel(GpuArgmaxParams p) {
     if (p.largest != nullptr) p.largest[blockIdx.x] = best.value;
   }
   if (p.sums == nullptr) return;
-  float sum = 0;
-  for_logits(row, p.vocab,
-             [&](float logit, int32_t) { sum += expf((logit - best.value) * p.scale); });
-  sum = block_sum<kThreads>(sum, sums);
-  if (threadIdx.x == 0) p.sums[blockIdx.x] = sum;
+  sum_blocks(row, p, best.value, p.sums + blockIdx.x * divide_up(p.vocab, kSoftmaxBlock));
 }
 
 }  // namespace

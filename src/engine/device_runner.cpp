@@ -46,6 +46,11 @@ class DeviceRunner : public Runner {
     }
     return forward_.run(segments_, wanted, observer, on_layer);
   }
+  LogitRow* run_to_row(const SequenceFeed& feed,
+                       const std::function<bool(int32_t)>& on_layer) override {
+    return forward_.run_to_row({&static_cast<DeviceSequence*>(feed.sequence)->cache, feed.tokens},
+                               on_layer);
+  }
   std::optional<ReadFailure> take_failure() override {
     return elsewhere_ ? elsewhere_->store().take_failure() : std::nullopt;
   }

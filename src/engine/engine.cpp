@@ -237,10 +237,28 @@ std::span<const float> Engine::step(std::span<const Feed> feeds, LogitRows wante
                                     const std::function<bool(int32_t)>& on_layer) {
   std::vector<SequenceFeed> sequences;
   for (const Feed& feed : feeds) sequences.push_back({feed.session->sequence_.get(), feed.tokens});
+  std::span<const float> logits;
+  advance(feeds, on_layer, [&](const std::function<bool(int32_t)>& guard) {
+    logits = loaded_->runner->run(sequences, wanted, observer, guard);
+  });
+  return logits;
+}
+
+LogitRow* Engine::step_to_row(const Feed& feed, const std::function<bool(int32_t)>& on_layer) {
+  LogitRow* row = nullptr;
+  advance({&feed, 1}, on_layer, [&](const std::function<bool(int32_t)>& guard) {
+    row = loaded_->runner->run_to_row({feed.session->sequence_.get(), feed.tokens}, guard);
+  });
+  return row;
+}
+
+// What a step makes of the sessions that it feeds; `run` takes what it is to call after each layer.
+void Engine::advance(std::span<const Feed> feeds, const std::function<bool(int32_t)>& on_layer,
+                     const std::function<void(const std::function<bool(int32_t)>&)>& run) {
   bool stopped = false;
   std::function<bool(int32_t)> guard;
   if (on_layer) guard = [&](int32_t layers) { return !(stopped = !on_layer(layers)); };
-  const std::span<const float> logits = loaded_->runner->run(sequences, wanted, observer, guard);
+  run(guard);
   const std::optional<ReadFailure> failure = loaded_->runner->take_failure();
   for (const Feed& feed : feeds) {
     if (stopped || failure) {
@@ -251,7 +269,6 @@ std::span<const float> Engine::step(std::span<const Feed> feeds, LogitRows wante
     }
   }
   if (failure) throw read_error(*failure, loaded_->dir);
-  return logits;
 }
 
 Session::Session(Engine& engine, int64_t context)
@@ -266,12 +283,48 @@ void Session::clear() {
   tokens_.clear();
 }
 
-std::span<const float> Session::feed(std::span<const int32_t> tokens,
-                                     const std::function<bool(int64_t, int64_t)>& on_progress) {
+std::span<const float> Session::feed(std::span<const int32_t> tokens, const Progress& on_progress) {
+  std::span<const float> logits;
+  feed_chunks(tokens, on_progress, [&](const Feed& last, const LayerProgress& on_layer) {
+    logits = engine_.step({&last, 1}, LogitRows::kLast, nullptr, on_layer);
+  });
+  return logits;
+}
+
+LogitRow* Session::feed_to_row(std::span<const int32_t> tokens, const Progress& on_progress) {
+  LogitRow* row = nullptr;
+  feed_chunks(tokens, on_progress, [&](const Feed& last, const LayerProgress& on_layer) {
+    row = engine_.step_to_row(last, on_layer);
+  });
+  return row;
+}
+
+// `run_last` takes the last chunk, unless an earlier one was stopped.
+void Session::feed_chunks(std::span<const int32_t> tokens, const Progress& on_progress,
+                          const std::function<void(const Feed&, const LayerProgress&)>& run_last) {
+  check_tokens(tokens);
   const int64_t total = std::ssize(tokens);
-  if (std::ssize(tokens_) + total > context()) {
-    throw Error(fmt::format("{} tokens do not fit: {} of the context of {} are taken", total,
-                            tokens_.size(), context()),
+  for (int64_t done = 0; done < total;) {
+    const int64_t n = std::min<int64_t>(engine_.chunk_tokens(), total - done);
+    const Feed chunk{this, tokens.subspan(done, n)};
+    bool goes_on = true;
+    LayerProgress on_layer;
+    if (on_progress) {
+      on_layer = [&](int32_t layers) {
+        return goes_on = on_progress(done + n * layers / engine_.config().layers, total);
+      };
+    }
+    done += n;
+    if (done == total) return run_last(chunk, on_layer);
+    engine_.step({&chunk, 1}, LogitRows::kNone, nullptr, on_layer);
+    if (!goes_on) return;
+  }
+}
+
+void Session::check_tokens(std::span<const int32_t> tokens) const {
+  if (std::ssize(tokens_) + std::ssize(tokens) > context()) {
+    throw Error(fmt::format("{} tokens do not fit: {} of the context of {} are taken",
+                            tokens.size(), tokens_.size(), context()),
                 "context", "Choose a larger context (--ctx) or a shorter text");
   }
   for (const int32_t token : tokens) {
@@ -281,23 +334,6 @@ std::span<const float> Session::feed(std::span<const int32_t> tokens,
           "tokens", "Use ids this model knows");
     }
   }
-  std::span<const float> logits;
-  for (int64_t done = 0; done < total;) {
-    const int64_t n = std::min<int64_t>(engine_.chunk_tokens(), total - done);
-    const Feed chunk{this, tokens.subspan(done, n)};
-    bool goes_on = true;
-    std::function<bool(int32_t)> on_layer;
-    if (on_progress) {
-      on_layer = [&](int32_t layers) {
-        return goes_on = on_progress(done + n * layers / engine_.config().layers, total);
-      };
-    }
-    const LogitRows wanted = done + n == total ? LogitRows::kLast : LogitRows::kNone;
-    logits = engine_.step({&chunk, 1}, wanted, nullptr, on_layer);
-    if (!goes_on) return {};
-    done += n;
-  }
-  return logits;
 }
 
 }  // namespace hearth

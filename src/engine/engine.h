@@ -17,6 +17,7 @@
 #include "device/device.h"
 #include "model/config.h"
 #include "model/forward.h"
+#include "model/logit_row.h"
 #include "model/stages.h"
 #include "offload/plan/plan.h"
 #include "offload/plan/recorded_use.h"
@@ -97,6 +98,9 @@ class Engine {
   std::span<const float> step(std::span<const Feed> feeds, LogitRows wanted,
                               ForwardObserver* observer = nullptr,
                               const std::function<bool(int32_t)>& on_layer = nullptr);
+  // The same of one session, with the logits of its last token for a sampler, wherever they lie;
+  // null where `on_layer` ends the step.
+  LogitRow* step_to_row(const Feed& feed, const std::function<bool(int32_t)>& on_layer = nullptr);
   int32_t chunk_tokens() const;
   int32_t logit_rows() const;  // of a step, so also the most sessions it can advance for logits
 
@@ -111,6 +115,8 @@ class Engine {
 
  private:
   Engine();
+  void advance(std::span<const Feed> feeds, const std::function<bool(int32_t)>& on_layer,
+               const std::function<void(const std::function<bool(int32_t)>&)>& run);
   struct Loaded;
   std::unique_ptr<Loaded> loaded_;
   friend class Session;
@@ -132,12 +138,20 @@ class Session {
   // layers counts as that part of its tokens); where it returns false the session forgets
   // everything and the logits are empty. Throws Error when the tokens don't fit the context; the
   // session is unchanged then.
+  using Progress = std::function<bool(int64_t, int64_t)>;
   std::span<const float> feed(std::span<const int32_t> tokens,
-                              const std::function<bool(int64_t, int64_t)>& on_progress = nullptr);
+                              const Progress& on_progress = nullptr);
+  // The same for a sampler: on a GPU the logits stay there but for what is asked for. Null where
+  // `on_progress` ends it.
+  LogitRow* feed_to_row(std::span<const int32_t> tokens, const Progress& on_progress = nullptr);
 
  private:
   friend class Engine;
+  using LayerProgress = std::function<bool(int32_t)>;
   Session(Engine& engine, int64_t context);
+  void feed_chunks(std::span<const int32_t> tokens, const Progress& on_progress,
+                   const std::function<void(const Feed&, const LayerProgress&)>& run_last);
+  void check_tokens(std::span<const int32_t> tokens) const;
 
   Engine& engine_;
   std::unique_ptr<Sequence> sequence_;

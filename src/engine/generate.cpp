@@ -40,16 +40,16 @@ Generated generate(Engine& engine, Session& session, std::span<const int32_t> pr
 
   const std::span<const int32_t> rest = rest_of_prompt(session, prompt);
   Clock::time_point start = Clock::now();
-  std::span<const float> logits = session.feed(rest, options.on_prompt);
+  LogitRow* logits = session.feed_to_row(rest, options.on_prompt);
   result.prefill_seconds = seconds_since(start);
   result.prefill_tokens = std::ssize(rest);
-  result.stop_reason = logits.empty() ? StopReason::kCaller : StopReason::kLength;
+  result.stop_reason = logits == nullptr ? StopReason::kCaller : StopReason::kLength;
 
   start = Clock::now();
   engine.clear_figures();
-  bool wanted = !logits.empty() && options.max_tokens != 0;
+  bool wanted = logits != nullptr && options.max_tokens != 0;
   while (wanted) {
-    const int32_t token = sampler.sample(logits, result.tokens);
+    const int32_t token = sampler.sample(*logits, result.tokens);
     if (contains(options.end_tokens, token)) {
       result.stop_reason = StopReason::kEnd;
       break;
@@ -62,7 +62,7 @@ Generated generate(Engine& engine, Session& session, std::span<const int32_t> pr
     wanted = std::ssize(result.tokens) != options.max_tokens &&
              std::ssize(session.tokens()) < session.context();
     if (!wanted) break;
-    logits = session.feed({&token, 1});
+    logits = session.feed_to_row({&token, 1});
     ++result.decode_steps;
   }
   result.decode_seconds = seconds_since(start);

@@ -22,7 +22,8 @@ class HostRunner : public Runner {
   HostRunner(const RunnerParts& parts, std::unique_ptr<ExpertCache> cache)
       : parts_(parts),
         forward_(parts.config, parts.weights, parts.kernels, parts.workers, parts.context,
-                 parts.limits, std::move(cache)) {}
+                 parts.limits, std::move(cache)),
+        row_(parts.kernels) {}
 
   std::unique_ptr<Sequence> new_sequence(int64_t context) override {
     return std::make_unique<HostSequence>(parts_, context);
@@ -35,6 +36,13 @@ class HostRunner : public Runner {
       segments_.push_back({&static_cast<HostSequence*>(feed.sequence)->cache, feed.tokens});
     }
     return forward_.run(segments_, wanted, observer, on_layer);
+  }
+  LogitRow* run_to_row(const SequenceFeed& feed,
+                       const std::function<bool(int32_t)>& on_layer) override {
+    const auto logits = run({&feed, 1}, LogitRows::kLast, nullptr, on_layer);
+    if (logits.empty()) return nullptr;
+    row_.set(logits);
+    return &row_;
   }
   std::optional<ReadFailure> take_failure() override { return forward_.take_failure(); }
   ExpertCache* cache() override { return forward_.cache(); }
@@ -52,6 +60,7 @@ class HostRunner : public Runner {
   const RunnerParts parts_;
   Forward forward_;
   std::vector<Segment> segments_;
+  HostLogitRow row_;
 };
 
 }  // namespace

@@ -16,6 +16,7 @@
 #include "device/device.h"
 #include "model/device/link_split.h"
 #include "model/forward.h"
+#include "model/logit_row.h"
 #include "model/stages.h"
 #include "model/weights.h"
 
@@ -45,6 +46,10 @@ class Runner {
   virtual std::span<const float> run(std::span<const SequenceFeed> feeds, LogitRows wanted,
                                      ForwardObserver* observer,
                                      const std::function<bool(int32_t)>& on_layer) = 0;
+  // The same of one feed, with the logits of its last token for a sampler, wherever they lie; null
+  // where it ends early. Valid until the next run.
+  virtual LogitRow* run_to_row(const SequenceFeed& feed,
+                               const std::function<bool(int32_t)>& on_layer) = 0;
   virtual std::optional<ReadFailure> take_failure() = 0;
   virtual ExpertCache* cache() = 0;  // null where no experts are read as they are wanted
   virtual double guess_precision(int32_t layer) const = 0;  // as of Forward

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "cpu_kernels/kernels.h"
+#include "model/logit_row.h"
 
 namespace hearth {
 
@@ -31,7 +32,8 @@ class Sampler {
   Sampler(const SamplingOptions& options, const Kernels& kernels);
 
   // The next token, given the tokens of the answer so far. Lower ids win ties; NaN logits never
-  // win.
+  // win. Of a row, what it asks for depends on the options: penalties take all of it.
+  int32_t sample(LogitRow& row, std::span<const int32_t> answer);
   int32_t sample(std::span<const float> logits, std::span<const int32_t> answer);
 
  private:
@@ -45,14 +47,14 @@ class Sampler {
     return a.logit != b.logit ? a.logit > b.logit : a.token < b.token;
   }
 
-  std::span<const float> finite(std::span<const float> logits);
-  std::span<const float> penalized(std::span<const float> logits, std::span<const int32_t> answer);
-  void add_up(std::span<const float> logits);
-  float terms_of(std::span<const float> logits, size_t block, float* terms) const;
-  int32_t draw_from_all(std::span<const float> logits);
+  bool has_penalties() const;
+  void penalize(std::span<const float> logits, std::span<const int32_t> answer);
+  int32_t pick(LogitRow& row);
+  void terms_of(std::span<const float> logits, float* terms) const;
+  int32_t draw_from_all(LogitRow& row);
 
-  void gather_likeliest(std::span<const float> logits);
-  void gather_from(std::span<const float> logits, float least_weight);
+  void gather_likeliest(LogitRow& row);
+  void gather_from(LogitRow& row, float least_weight);
   bool are_enough(float least_weight) const;
   void cut_to_top_k();
   void cut_to_min_p();
@@ -63,8 +65,9 @@ class Sampler {
   SamplingOptions options_;
   const Kernels& kernels_;
   std::mt19937_64 random_;
-  std::vector<float> changed_;  // logits, where they can't be taken as they are
-  float largest_ = 0;           // logit
+  HostLogitRow host_row_;
+  std::vector<float> penalized_;  // logits
+  float largest_ = 0;             // logit
   float steepness_ = 1;  // of weights over logits: weight = exp((logit - largest) * steepness)
   // Of the weights, by block of tokens. A draw from all keeps no more: logits come out of memory
   // once a step, and weights would go there.

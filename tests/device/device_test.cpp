@@ -7,29 +7,13 @@
 #include <utility>
 #include <vector>
 
-#include "base/check.h"
 #include "base/error.h"
-#include "device/fake_device.h"
-#include "support.h"
+#include "open_device.h"
 
 using namespace hearth;
 using namespace hearth::test;
 
 namespace {
-
-[[maybe_unused]] const bool gate_is_set = [] {
-  set_gate([] { return device() == "cuda" ? open_device(0).why_not : std::string(); });
-  return true;
-}();
-
-// Of the fake device, `seed` orders the streams.
-std::unique_ptr<Device> open_for_tests(uint64_t seed = 1) {
-  if (device() == "fake") return make_fake_device({.seed = seed});
-  HEARTH_CHECK(device() == "cuda");
-  FoundDevice found = open_device(0);
-  HEARTH_CHECK(found.device != nullptr);  // the gate has asked
-  return std::move(found.device);
-}
 
 // Numbers on the device, 0, 1, 2 and so on, that one piece of work moves up by one place: done n
 // times, one after the other, place i holds i - n, from the nth on.

@@ -4,12 +4,15 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <memory>
 #include <random>
 #include <vector>
 
 #include "base/error.h"
 #include "cpu_kernels/registry.h"
+#include "device/fake_device.h"
 #include "engine/sampler.h"
+#include "model/device/logit_row.h"
 
 using namespace hearth;
 
@@ -26,6 +29,25 @@ std::map<int32_t, double> shares(const SamplingOptions& options, const std::vect
   for (int i = 0; i < kDraws; ++i) result[sampler.sample(logits, answer)] += 1.0 / kDraws;
   return result;
 }
+
+// A row in the memory of the fake device.
+struct RowOnGpu {
+  explicit RowOnGpu(const std::vector<float>& values)
+      : logits(device->allocate(values.size() * sizeof(float))),
+        summary(device->allocate(summary_floats(std::ssize(values)) * sizeof(float))),
+        pinned(device->allocate_pinned(values.size() * sizeof(float))),
+        row(*device, stream, std::ssize(values), logits.as<float>(), summary.as<float>(), host()) {
+    device->copy_to_device(logits.data(), values.data(), values.size() * sizeof(float), stream);
+    device->synchronize();
+  }
+  float* host() { return pinned.as<float>(); }
+
+  std::unique_ptr<Device> device = make_fake_device();
+  Stream stream = device->create_stream();
+  DeviceBuffer logits, summary;
+  PinnedBuffer pinned;
+  DeviceLogitRow row;
+};
 
 }  // namespace
 
@@ -149,6 +171,67 @@ TEST_CASE("the same seed draws the same tokens, another seed others") {
   };
   CHECK(draw(7) == draw(7));
   CHECK(draw(7) != draw(8));
+}
+
+TEST_CASE("a row on a GPU has the tokens of one on the host, of any logits, options and seeds") {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr int64_t kVocab = 3001;  // the last block is no whole one
+  std::mt19937 random(6);
+  std::normal_distribution<float> normal(0, 3);
+  std::vector<float> wide(kVocab), peaked(kVocab, -4), ties(kVocab, -kInfinity),
+      broken(kVocab, 0.5f);
+  for (float& logit : wide) logit = normal(random);
+  for (const int i : {5, 700, 2999}) peaked[i] = 4.0f + 0.1f * static_cast<float>(i % 7);
+  for (const int i : {3000, 256, 255, 1999}) ties[i] = 2;
+  for (const int i : {0, 511, 2047}) broken[i] = std::numeric_limits<float>::quiet_NaN();
+  broken[1024] = -kInfinity;
+  std::vector<float> endless = broken;
+  endless[300] = endless[2100] = kInfinity;
+  const SamplingOptions all_options[] = {{},
+                                         {.temperature = 0},
+                                         {.temperature = 0.3f},
+                                         {.temperature = 1e-40f},
+                                         {.top_k = 40},
+                                         {.top_p = 0.5f},
+                                         {.min_p = 0.1f},
+                                         {.temperature = 1.5f, .top_k = 300, .top_p = 0.9f},
+                                         {.top_p = 0.95f, .min_p = 0.02f},
+                                         {.repetition_penalty = 1.3f, .frequency_penalty = 0.2f}};
+  for (const std::vector<float>& logits :
+       {wide, peaked, ties, broken, endless, std::vector<float>(kVocab, 1.0f)}) {
+    RowOnGpu gpu(logits);
+    for (SamplingOptions options : all_options) {
+      CAPTURE(options.temperature);
+      CAPTURE(options.top_k);
+      CAPTURE(options.top_p);
+      for (options.seed = 0; options.seed < 8; ++options.seed) {
+        Sampler on_host(options, kernels()), on_gpu(options, kernels());
+        std::vector<int32_t> expected, drawn;
+        for (int i = 0; i < 6; ++i) {
+          expected.push_back(on_host.sample(logits, expected));
+          gpu.row.renew();
+          drawn.push_back(on_gpu.sample(gpu.row, drawn));
+        }
+        CHECK(drawn == expected);
+      }
+    }
+  }
+}
+
+TEST_CASE("of a row on a GPU comes what the draw needs, and nothing of it for the likeliest") {
+  std::vector<float> logits(20 * 256, 1.0f);
+  logits[2000] = 20;
+  RowOnGpu gpu(logits);
+  const auto brought = [&](const SamplingOptions& options) {
+    std::fill_n(gpu.host(), logits.size(), -1.0f);
+    gpu.row.renew();
+    Sampler(options, kernels()).sample(gpu.row, {});
+    return logits.size() - std::count(gpu.host(), gpu.host() + logits.size(), -1.0f);
+  };
+  CHECK(brought({.temperature = 0}) == 0);
+  CHECK(brought({}) == 256);
+  CHECK(brought({.min_p = 0.5f}) == 256);
+  CHECK(brought({.top_k = 30}) == logits.size());
 }
 
 TEST_CASE("values out of range are refused by name, all at once") {

@@ -62,10 +62,11 @@ struct Hyper {
   }
   void enter(int64_t row, Floats& x, Floats& coefficients) const {
     Floats mixed(dim);
+    Doubles shares(size);
+    for (int s = 0; s < size; ++s) shares[s] = sigmoid(mix(row, s, 0)) + kHyperEps;
     for (int64_t d = 0; d < dim; ++d) {
       double sum = 0;
-      for (int s = 0; s < size; ++s)
-        sum += (sigmoid(mix(row, s, 0)) + kHyperEps) * streams[(row * size + s) * dim + d];
+      for (int s = 0; s < size; ++s) sum += shares[s] * streams[(row * size + s) * dim + d];
       mixed[d] = static_cast<float>(sum);
     }
     const double norm = factor(mixed.data(), dim);

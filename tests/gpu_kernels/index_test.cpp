@@ -216,7 +216,6 @@ TEST_CASE("select_top_k: as many entries as the longest context has") {
 TEST_CASE("no rows, no work in attention") {
   Gpu gpu;
   gpu.kernels().rope_angles({}, gpu.stream());
-  gpu.kernels().store_window({}, gpu.stream());
   gpu.kernels().attention({}, gpu.stream());
   gpu.kernels().append_entries({}, gpu.stream());
   gpu.kernels().index_scores({}, gpu.stream());

@@ -132,8 +132,8 @@ TEST_CASE("a result does not depend on the batch, the other rows or the order of
 
 TEST_CASE("products of one input share a launch and have the results they have alone") {
   for (const TensorType type : {TensorType::kF32, TensorType::kQ4_K, TensorType::kMXFP4}) {
-    const int64_t k = 1280;
-    for (const int64_t n : {1, 3, 9}) {
+    const int64_t k = 512;
+    for (const int64_t n : {1, 9}) {
       Gpu gpu(n);
       std::vector<GpuMatmulParams> products;
       std::vector<std::vector<float>> expected;
@@ -210,7 +210,5 @@ TEST_CASE("no tokens, no work") {
   gpu.kernels().rms_norm({}, gpu.stream());
   gpu.kernels().quantize({}, gpu.stream());
   gpu.kernels().rope({}, gpu.stream());
-  gpu.kernels().swiglu({}, gpu.stream());
-  gpu.kernels().weighted_sum({}, gpu.stream());
   gpu.kernels().to_bfloat16({}, gpu.stream());
 }

@@ -97,46 +97,6 @@ TEST_CASE("rope turns the trailing pairs of every token by its own angles, and b
   CHECK(max_difference(x, gpu.download(y, x.size())) < 1e-6);
 }
 
-TEST_CASE("swiglu clamps what it should") {
-  for (const int64_t count : {1, 1000}) {
-    Gpu gpu(2);
-    const Floats gate = random_floats(count, 4, 8), up = random_floats(count, 5, 8);
-    Floats expected(count);
-    reference().swiglu(gate.data(), up.data(), 10, count, expected.data());
-    float* out = gpu.allocate<float>(count);
-    gpu.kernels().swiglu({gpu.upload(gate), gpu.upload(up), 10, count, out}, gpu.stream());
-    CHECK(max_difference(expected, gpu.download(out, count)) < 2e-5);
-  }
-}
-
-TEST_CASE("swiglu of huge gates is finite") {
-  Gpu gpu;
-  const Floats gate = {-1000, -100, 0, 1000}, up = {1, 1, 1, -1000};
-  float* out = gpu.allocate<float>(4);
-  gpu.kernels().swiglu({gpu.upload(gate), gpu.upload(up), 10, 4, out}, gpu.stream());
-  const Floats y = gpu.download(out, 4);
-  CHECK(y[0] == 0);
-  CHECK(std::abs(y[1]) < 1e-37f);
-  CHECK(y[2] == 0);
-  CHECK(y[3] == doctest::Approx(-99.99546));
-}
-
-TEST_CASE("weighted_sum: each token by its own weights") {
-  const int64_t n = 3, width = 517;
-  const int32_t terms = 7;
-  Gpu gpu(3);
-  const Floats rows = random_floats(n * terms * width, 6), weights = random_floats(n * terms, 7);
-  Floats expected(n * width);
-  for (int64_t i = 0; i < n; ++i) {
-    reference().weighted_sum(rows.data() + i * terms * width, width, weights.data() + i * terms,
-                             terms, width, expected.data() + i * width);
-  }
-  float* out = gpu.allocate<float>(n * width);
-  gpu.kernels().weighted_sum({gpu.upload(rows), gpu.upload(weights), n, terms, width, out},
-                             gpu.stream());
-  CHECK(max_difference(expected, gpu.download(out, n * width)) < 2e-6);
-}
-
 TEST_CASE("activations are rounded to the same bits as on the CPU") {
   std::mt19937 random(3);
   std::normal_distribution<float> normal;

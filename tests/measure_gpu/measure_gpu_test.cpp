@@ -12,16 +12,12 @@
 #include "offload/a_machine.h"
 #include "offload/machine/machine_json.h"
 #include "offload/machine/machine_rates.h"
+#include "open_device.h"
 #include "support.h"
 
 using namespace hearth;
 
 namespace {
-
-[[maybe_unused]] const bool gate_is_set = [] {
-  test::set_gate([] { return test::device() == "cuda" ? open_device(0).why_not : std::string(); });
-  return true;
-}();
 
 constexpr int64_t kKiB = 1 << 10, kMiB = 1 << 20;
 // What emulated threads do in time.

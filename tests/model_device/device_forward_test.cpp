@@ -23,11 +23,6 @@ using namespace hearth::test;
 
 namespace {
 
-[[maybe_unused]] const bool gate_is_set = [] {
-  test::set_gate([] { return test::device() == "cuda" ? open_device(0).why_not : std::string(); });
-  return true;
-}();
-
 // Mean over rows of KL(softmax(expected) || softmax(logits)).
 double mean_divergence(const Floats& expected, const Floats& logits, size_t vocab) {
   const auto log_sum = [&](const float* row) {
@@ -57,7 +52,7 @@ std::string error_of(const std::function<void()>& action) {
   return "";
 }
 
-// Of tokens 0, 10, 20, 30: their streams after every block, and their picks.
+// Of every tenth token that was run: its streams after every block, and its picks.
 void expect_golden_blocks(const Recorder& recorder) {
   const ModelConfig& config = nano().config;
   const auto hidden = test::read_array<float>(test::data("nano/nano.hidden.f32"));
@@ -65,7 +60,7 @@ void expect_golden_blocks(const Recorder& recorder) {
   const int64_t width = int64_t{config.streams} * config.dim;
   for (int32_t layer = -1; layer < config.layers; ++layer) {
     CAPTURE(layer);
-    for (int64_t i = 0; i < 4; ++i) {
+    for (int64_t i = 0; 10 * i < recorder.tokens(); ++i) {
       const float* golden = hidden.data() + ((layer + 1) * 42 + i) * width;
       const float* own = recorder.hidden[layer + 1].data() + 10 * i * width;
       CHECK(test::max_difference({own, own + width}, {golden, golden + width}) < 1e-5);
@@ -98,11 +93,14 @@ bool contains(const std::string& text, const std::string& part) {
 }  // namespace
 
 // From token 35 on selections cut through ties, which the goldens settle by another rule.
-TEST_CASE("device: nano's logits are the golden ones, however the prompt is cut") {
+TEST_CASE("device: nano's logits are the golden ones, however the prompt is cut" *
+          doctest::test_suite("limits")) {
   const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
   Floats golden = test::read_array<float>(test::data("nano/nano.logits.f32"));
   golden.resize(tokens.size() * nano().config.vocab);
-  for (const int64_t chunk : {35, 6}) {
+  const int64_t most = small_limits().chunk_tokens;
+  for (const int64_t chunk :
+       std::set<int64_t>{std::min<int64_t>(35, most), std::min<int64_t>(6, most)}) {
     CAPTURE(chunk);
     Runner runner(nano(), 35, chunk);
     DeviceCache cache = runner.new_cache(KvType::kF32, 35);
@@ -122,20 +120,21 @@ TEST_CASE("device: an HCA block past its window and its first entry computes wha
   CHECK(test::max_difference(runner.run(cache, tokens, 50), expected) < 1e-5);
 }
 
-TEST_CASE("device: a CSA block selects what the CPU does, in one group of rows or in many") {
+TEST_CASE("device: a CSA block selects what the CPU does, in one group of rows or in many" *
+          doctest::test_suite("limits")) {
   Model model = only_layer(demo(), 2);
   REQUIRE(model.config.kinds[0] == LayerKind::kCsa);
   model.config.index_top_k = 4;
-  const auto tokens = first_tokens("demo/demo.tokens.txt", 40);
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 28);
   const Floats expected = run_on_cpu(model, KvType::kF32, tokens);
   Limits limits = small_limits(8);  // so few rows are rounded as on the CPU
-  Runner runner(model, 40, 2, limits);
-  DeviceCache cache = runner.new_cache(KvType::kF32, 40);
+  Runner runner(model, 28, 2, limits);
+  DeviceCache cache = runner.new_cache(KvType::kF32, 28);
   const Floats logits = runner.run(cache, tokens, 8);
   CHECK(test::max_difference(logits, expected) < 1e-2);
   limits.device_index_scores = 30;
-  Runner grouped(model, 40, 3, limits);
-  DeviceCache other = grouped.new_cache(KvType::kF32, 40);
+  Runner grouped(model, 28, 3, limits);
+  DeviceCache other = grouped.new_cache(KvType::kF32, 28);
   CHECK(grouped.run(other, tokens, 8) == logits);
 }
 
@@ -165,10 +164,10 @@ TEST_CASE("device: weights of two to four bits compute what the CPU does") {
 }
 
 TEST_CASE("device: the demo model computes what the CPU does, as far as rounding allows") {
-  const auto tokens = first_tokens("demo/demo.tokens.txt", 20);
+  const auto tokens = first_tokens("demo/demo.tokens.txt", 10);
   const Floats expected = run_on_cpu(demo(), KvType::kBF16, tokens);
-  Runner runner(demo(), 20);
-  DeviceCache cache = runner.new_cache(KvType::kBF16, 20);
+  Runner runner(demo(), 10);
+  DeviceCache cache = runner.new_cache(KvType::kBF16, 10);
   const Floats logits = runner.run(cache, tokens, 8);
   CHECK(test::max_difference(logits, expected) < 1e-2);
 }
@@ -185,11 +184,12 @@ TEST_CASE("device: a long prompt is multiplied in bfloat16, which keeps its dist
 
 TEST_CASE(
     "device: the size of chunks changes no bit of a prompt, and nearly none against tokens "
-    "that come one by one") {
-  const auto tokens = first_tokens("nano/nano.tokens.txt", 12);
-  Runner runner(nano(), 12, 4, small_limits(12));
-  DeviceCache cache = runner.new_cache(KvType::kF32, 12);
-  const Floats whole = runner.run(cache, tokens, 12);
+    "that come one by one" *
+    doctest::test_suite("limits")) {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 10);
+  Runner runner(nano(), 10, 4, small_limits(10));
+  DeviceCache cache = runner.new_cache(KvType::kF32, 10);
+  const Floats whole = runner.run(cache, tokens, 10);
   cache.position = 0;
   CHECK(runner.run(cache, tokens, 4) == whole);
   cache.position = 0;
@@ -203,7 +203,8 @@ TEST_CASE(
 TEST_CASE("device: a row that decodes does not depend on its neighbours, which decode with it") {
   const auto tokens = first_tokens("demo/demo.tokens.txt", 9);
   const auto others = std::span(tokens).last(4);
-  Runner runner(demo(), 9, 5, small_limits(9));
+  const Model model = only_layer(demo(), 2);
+  Runner runner(model, 9, 5, small_limits(9));
   const int64_t vocab = runner.config.vocab;
   DeviceCache first = runner.new_cache(KvType::kBF16, 9),
               second = runner.new_cache(KvType::kBF16, 9);
@@ -269,68 +270,93 @@ TEST_CASE("device: a run can be stopped between layers, and steps without logits
   CHECK(std::ranges::equal(logits, std::span(expected).last(runner.config.vocab)));
 }
 
+TEST_CASE("device: a row that stays there is the one that is brought, replayed or not") {
+  const Model model = only_layer(nano(), 0);
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 5);
+  Runner runner(model, 5, 12);
+  DeviceCache cache = runner.new_cache(KvType::kF32, 5);
+  const Floats expected = runner.run(cache, tokens, 1);
+  const int64_t vocab = runner.config.vocab;
+  cache.position = 0;
+  for (int64_t at = 0; at < 5; ++at) {
+    const DeviceSegment segment{&cache, std::span(tokens).subspan(at, 1)};
+    LogitRow* row = runner.forward.run_to_row(segment);
+    REQUIRE(row != nullptr);
+    const auto own = std::span(expected).subspan(at * vocab, vocab);
+    CHECK(row->likeliest() == std::ranges::max_element(own) - own.begin());
+    CHECK(std::ranges::equal(row->block(0), own.first(row->block(0).size())));
+    if (at == 4) CHECK(std::ranges::equal(row->all(), own));
+  }
+  CHECK(cache.position == 5);
+  cache.position = 0;
+  const DeviceSegment stopped{&cache, std::span(tokens).first(1)};
+  CHECK(runner.forward.run_to_row(stopped, [](int32_t) { return false; }) == nullptr);
+}
+
 TEST_CASE("device: experts it does not hold are computed by the host, with the same logits") {
-  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 11);
   const ModelConfig& config = nano().config;
-  Runner whole(nano(), 35);
-  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
+  Runner whole(nano(), 11);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 11);
   const Floats expected = whole.run(cache, tokens, 6);
+  struct Split {
+    std::vector<int32_t> held;
+    int64_t chunk;
+  };
+  const std::vector<int32_t> none(config.layers, 0), three(config.layers, 3);
+  const std::vector<int32_t> mixed = {config.experts, 1, 0, config.experts - 1};
+  REQUIRE(std::ssize(mixed) == config.layers);
   uint64_t seed = 5;
-  for (const std::vector<int32_t>& held :
-       {std::vector<int32_t>(config.layers, 0), std::vector<int32_t>(config.layers, 3),
-        std::vector<int32_t>{config.experts, 1, 0, config.experts - 1}}) {
-    REQUIRE(std::ssize(held) == config.layers);
-    for (const int64_t chunk : {1, 6}) {
-      CAPTURE(chunk);
-      Runner runner(nano(), 35, seed++, small_limits(), held);
-      DeviceCache own = runner.new_cache(KvType::kF32, 35);
-      Recorder recorder(config);
-      CHECK(test::max_difference(runner.run(own, tokens, chunk, &recorder), expected) < 1e-5);
-      expect_golden_blocks(recorder);
-    }
+  for (const auto& [held, chunk] : {Split{none, 6}, Split{three, 1}, Split{mixed, 6}}) {
+    CAPTURE(seed);
+    Runner runner(nano(), 11, seed++, small_limits(), held);
+    DeviceCache own = runner.new_cache(KvType::kF32, 11);
+    Recorder recorder(config);
+    CHECK(test::max_difference(runner.run(own, tokens, chunk, &recorder), expected) < 1e-5);
+    expect_golden_blocks(recorder);
   }
 }
 
 // The sums of a prompt are all the device's then, in the same order.
 TEST_CASE("device: a prompt whose other experts are all sent has the bits of the whole model's") {
-  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 12);
   const ModelConfig& config = nano().config;
-  Limits limits = small_limits(35);
-  Runner whole(nano(), 35, 1, limits);
-  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
-  const Floats expected = whole.run(cache, tokens, 35);
-  cache.position = 0;
-  const Floats in_pieces = whole.run(cache, tokens, 18);
+  Limits limits = small_limits(12);
+  Runner whole(nano(), 12, 1, limits);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 12);
+  const Floats expected = whole.run(cache, tokens, 12);
+  struct Split {
+    std::vector<int32_t> held;
+    int32_t slots;
+    int64_t chunk;
+  };
+  const std::vector<int32_t> none(config.layers, 0), three(config.layers, 3);
+  const std::vector<int32_t> mixed = {config.experts, 1, 0, config.experts - 1};
   uint64_t seed = 20;
-  for (const std::vector<int32_t>& held :
-       {std::vector<int32_t>(config.layers, 0), std::vector<int32_t>(config.layers, 3),
-        std::vector<int32_t>{config.experts, 1, 0, config.experts - 1}}) {
-    for (const int32_t slots : {2, 4}) {
-      CAPTURE(seed);
-      limits.experts_sent = slots;
-      Runner runner(nano(), 35, seed++, limits, held, kSendAll);
-      DeviceCache own = runner.new_cache(KvType::kF32, 35);
-      CHECK(runner.run(own, tokens, 35) == expected);
-      own.position = 0;
-      CHECK(runner.run(own, tokens, 18) == in_pieces);
-    }
+  for (const auto& [held, slots, chunk] :
+       {Split{none, 2, 12}, Split{none, 4, 6}, Split{three, 4, 12}, Split{mixed, 2, 12}}) {
+    CAPTURE(seed);
+    limits.experts_sent = slots;
+    Runner runner(nano(), 12, seed++, limits, held, kSendAll);
+    DeviceCache own = runner.new_cache(KvType::kF32, 12);
+    CHECK(runner.run(own, tokens, chunk) == expected);
   }
 }
 
 TEST_CASE("device: experts of a prompt are computed on both sides, those of a token on the host") {
-  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 15);
   const ModelConfig& config = nano().config;
-  Runner whole(nano(), 35);
-  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
-  const Floats expected = whole.run(cache, tokens, 17);
+  Runner whole(nano(), 15);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 15);
+  const Floats expected = whole.run(cache, tokens, 14);
   for (const int32_t slots : {2, 4}) {
     CAPTURE(slots);
-    Limits limits = small_limits(17);
+    Limits limits = small_limits(14);
     limits.experts_sent = slots;
-    Runner runner(nano(), 35, slots, limits, std::vector<int32_t>(config.layers, 3), kSendHalf);
-    DeviceCache own = runner.new_cache(KvType::kF32, 35);
+    Runner runner(nano(), 15, slots, limits, std::vector<int32_t>(config.layers, 3), kSendHalf);
+    DeviceCache own = runner.new_cache(KvType::kF32, 15);
     Recorder recorder(config);
-    CHECK(test::max_difference(runner.run(own, tokens, 17, &recorder), expected) < 1e-5);
+    CHECK(test::max_difference(runner.run(own, tokens, 14, &recorder), expected) < 1e-5);
     expect_golden_blocks(recorder);
   }
 }
@@ -385,7 +411,7 @@ TEST_CASE("device: experts that are sent are multiplied in bfloat16, as those th
   CHECK(runner.run(own, tokens, 72) == whole.run(cache, tokens, 72));
 }
 
-TEST_CASE("device: bytes are known before they are taken") {
+TEST_CASE("device: bytes are known before they are taken" * doctest::test_suite("limits")) {
   const Limits limits = small_limits();
   for (const Model* model :
        {static_cast<const Model*>(&nano()), static_cast<const Model*>(&demo())}) {
@@ -438,7 +464,7 @@ TEST_CASE("device: bytes are known before they are taken") {
   }
 }
 
-TEST_CASE("device: what does not fit or has no kernels is named") {
+TEST_CASE("device: what does not fit or has no kernels is named" * doctest::test_suite("limits")) {
   const Limits limits = small_limits();
   const ModelConfig& config = nano().config;
   const int64_t weight_bytes = device_weight_bytes(config, nano().weights);

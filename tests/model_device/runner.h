@@ -11,21 +11,14 @@
 #include <vector>
 
 #include "cpu_kernels/registry.h"
-#include "device/fake_device.h"
 #include "format/gguf.h"
-#include "gpu_kernels/emulation/simt_host.h"
 #include "model/device/forward.h"
+#include "open_device.h"
 #include "support.h"
 
 namespace hearth::test {
 
 using Floats = std::vector<float>;
-
-inline std::unique_ptr<Device> open_for_tests(uint64_t seed) {
-  if (test::device() == "cuda") return std::move(open_device(0).device);
-  emulated::set_thread_order(seed);
-  return make_fake_device({.memory_bytes = int64_t{1} << 30, .seed = seed});
-}
 
 struct Model {
   ModelConfig config;
@@ -87,6 +80,7 @@ class Recorder : public ForwardObserver {
       chosen[layer].emplace_back(at, at + used_);
     }
   }
+  int64_t tokens() const { return std::ssize(chosen.back()); }
 
  private:
   int32_t used_;

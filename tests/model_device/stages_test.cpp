@@ -29,22 +29,22 @@ struct CpuSteps {
   Forward forward;
 };
 
-// A token that is enqueued, one that is captured, one replayed, and one timed between others.
-void expect_stages_of_cpu(const Model& model, const std::vector<int32_t>& held) {
-  constexpr int64_t kOld = 20;
-  const auto tokens = first_tokens("demo/demo.tokens.txt", kOld + 6);
+// After `old` tokens one that is enqueued, one that is captured, one replayed, and one timed
+// between others.
+void expect_stages_of_cpu(const Model& model, const std::vector<int32_t>& held, int64_t old) {
+  const auto tokens = first_tokens("demo/demo.tokens.txt", old + 6);
   const bool is_part = held != all_experts(model.config);
   Runner runner(model, std::ssize(tokens), 3, small_limits(), held);
   DeviceCache cache = runner.new_cache(KvType::kBF16, std::ssize(tokens));
   CpuSteps cpu(model, KvType::kBF16, std::ssize(tokens));
-  for (int64_t at = 0; at < kOld; ++at) {
+  for (int64_t at = 0; at < old; ++at) {
     const DeviceSegment segment{&cache, std::span(tokens).subspan(at, 1)};
     runner.forward.run({&segment, 1}, LogitRows::kNone);
     cpu.clock_of(segment.tokens);
   }
-  for (int64_t at = kOld; at < std::ssize(tokens); ++at) {
+  for (int64_t at = old; at < std::ssize(tokens); ++at) {
     CAPTURE(at);
-    const bool is_timed = at == kOld + 4;
+    const bool is_timed = at == old + 4;
     runner.forward.set_timing(is_timed);
     StageClock& clock = runner.forward.clock();
     clock.clear();
@@ -72,12 +72,12 @@ void expect_stages_of_cpu(const Model& model, const std::vector<int32_t>& held) 
 
 TEST_CASE(
     "device: a token's stages count what the CPU's do, replayed or not, and have their time") {
-  expect_stages_of_cpu(demo(), all_experts(demo().config));
-  expect_stages_of_cpu(demo(), std::vector<int32_t>(demo().config.layers, 3));
+  expect_stages_of_cpu(demo(), all_experts(demo().config), 0);
+  expect_stages_of_cpu(only_layer(demo(), 1), {3}, 0);
   // Sees more entries than it selects.
   Model indexed = only_layer(demo(), 2);
   indexed.config.index_top_k = 4;
-  expect_stages_of_cpu(indexed, all_experts(indexed.config));
+  expect_stages_of_cpu(indexed, all_experts(indexed.config), 20);
 }
 
 TEST_CASE(

@@ -65,7 +65,7 @@ TEST_CASE("memory is measured on one node and across two") {
 
 TEST_CASE("every table and format gets its rates, by ascending tokens") {
   const Workers workers(2);
-  const ProbeMemory memory(workers, Topology("core:2 pu:1"), 64 * kMiB);
+  const ProbeMemory memory(workers, Topology("core:2 pu:1"), 2 * kMiB);
   for (const Kernels* kernels : usable_kernels()) {
     CAPTURE(kernels->name);
     const bool is_best = kernels == usable_kernels().front();

@@ -9,6 +9,7 @@
 #include "model/cache_reads.h"
 #include "model/device/exchange.h"
 #include "model/device/expert_stream.h"
+#include "model/device/logit_row.h"
 #include "model/device/replay.h"
 #include "model/device/slab.h"
 #include "model/device/step.h"
@@ -46,6 +47,8 @@ class DeviceForward::Pass {
     Slab slab(memory_.data());
     act_ = take_scratch(slab, config_, device_.kernels(), sizes);
     logits_ = device_.allocate_pinned(sizes.logit_rows() * config_.vocab * sizeof(float));
+    row_.emplace(device_, stream_, config_.vocab, act_.logits, act_.row_summary,
+                 logits_.as<float>());
     if (elsewhere_ != nullptr) exchange_.emplace(device_, config_, limits_.chunk_tokens);
     if (elsewhere_ != nullptr && model.sending) {
       sent_.emplace(device_, *model.sending, config_.experts, limits_);
@@ -60,6 +63,38 @@ class DeviceForward::Pass {
   std::span<const float> run(std::span<const DeviceSegment> segments, LogitRows wanted,
                              ForwardObserver* observer,
                              const std::function<bool(int32_t)>& on_layer) {
+    const std::optional<int64_t> rows = enqueue(segments, wanted, observer, on_layer);
+    if (!rows) return {};
+    const auto result = *rows == 0 ? std::span<const float>() : bring_logits(*rows);
+    meter_.end_step();
+    if (*rows > 0) device_.synchronize(stream_);
+    return result;
+  }
+
+  LogitRow* run_to_row(const DeviceSegment& segment, const std::function<bool(int32_t)>& on_layer) {
+    if (!enqueue({&segment, 1}, LogitRows::kLast, nullptr, on_layer)) return nullptr;
+    meter_.end_step();
+    row_->renew();
+    return &*row_;
+  }
+
+  int32_t chunk_tokens() const { return limits_.chunk_tokens; }
+  int64_t bytes() const {
+    return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()) + (sent_ ? sent_->bytes() : 0);
+  }
+  int64_t pinned_bytes() const {
+    return inputs_.bytes() + static_cast<int64_t>(logits_.bytes()) + row_->pinned_bytes() +
+           (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0) +
+           (sent_ ? expert_stream_pinned_bytes(config_.experts, limits_) : 0);
+  }
+  StageMeter& meter() { return meter_; }
+
+ private:
+  // A step, with its logits in act_.logits. Returns how many rows of them; nothing where it ended
+  // early.
+  std::optional<int64_t> enqueue(std::span<const DeviceSegment> segments, LogitRows wanted,
+                                 ForwardObserver* observer,
+                                 const std::function<bool(int32_t)>& on_layer) {
     check_segments(segments);
     routed_.begin_step(stream_);
     meter_.begin_step();
@@ -78,37 +113,21 @@ class DeviceForward::Pass {
       if (elsewhere_ != nullptr && elsewhere_->store().has_failed()) {
         device_.synchronize(stream_);  // copies out of what was lent may be under way
         elsewhere_->store().abandon();
-        return {};
+        return std::nullopt;
       }
       if (observer != nullptr) show(step, layer, *observer);
-      if (on_layer && !report(layer, on_layer)) return {};
+      if (on_layer && !report(layer, on_layer)) return std::nullopt;
     }
-    if (on_layer && !report(config_.layers, on_layer)) return {};
+    if (on_layer && !report(config_.layers, on_layer)) return std::nullopt;
     for (const DeviceSegment& segment : segments) {
       segment.cache->position += std::ssize(segment.tokens);
     }
     routed_.end_step();
     if (wanted != LogitRows::kNone) replay_.piece([&] { head(step); });
     replay_.end();
-    const std::span<const float> result =
-        wanted == LogitRows::kNone ? std::span<const float>() : bring_logits(batch.wanted);
-    meter_.end_step();
-    if (wanted != LogitRows::kNone) device_.synchronize(stream_);
-    return result;
+    return batch.wanted;
   }
 
-  int32_t chunk_tokens() const { return limits_.chunk_tokens; }
-  int64_t bytes() const {
-    return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()) + (sent_ ? sent_->bytes() : 0);
-  }
-  int64_t pinned_bytes() const {
-    return inputs_.bytes() + static_cast<int64_t>(logits_.bytes()) +
-           (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0) +
-           (sent_ ? expert_stream_pinned_bytes(config_.experts, limits_) : 0);
-  }
-  StageMeter& meter() { return meter_; }
-
- private:
   void check_segments(std::span<const DeviceSegment> segments) const {
     int64_t n = 0;
     for (const DeviceSegment& segment : segments) {
@@ -271,6 +290,7 @@ class DeviceForward::Pass {
   DeviceBuffer memory_;
   DeviceScratch act_{};
   PinnedBuffer logits_;
+  std::optional<DeviceLogitRow> row_;  // the first of them
   std::optional<Exchange> exchange_;   // where experts are computed elsewhere
   std::optional<ExpertStream> sent_;   // where some of these are sent, in prompts
   std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those held
@@ -292,6 +312,11 @@ std::span<const float> DeviceForward::run(std::span<const DeviceSegment> segment
   return pass_->run(segments, wanted, observer, on_layer);
 }
 
+LogitRow* DeviceForward::run_to_row(const DeviceSegment& segment,
+                                    const std::function<bool(int32_t)>& on_layer) {
+  return pass_->run_to_row(segment, on_layer);
+}
+
 DeviceTraits traits_of(const ModelWeights& weights) {
   return {weights.embedding, rounds_streams(weights)};
 }
@@ -301,7 +326,7 @@ int64_t device_forward_pinned_bytes(const ModelConfig& config, const DeviceTrait
   const DeviceSizes sizes{0, limits, traits.rounds_streams};
   return step_input_bytes(config, traits.embedding, limits) +
          sizes.logit_rows() * config.vocab * int64_t{sizeof(float)} +
-         exchange_bytes(config, limits.chunk_tokens) +
+         logit_row_pinned_bytes(config.vocab) + exchange_bytes(config, limits.chunk_tokens) +
          expert_stream_pinned_bytes(config.experts, limits);
 }
 

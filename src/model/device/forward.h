@@ -20,6 +20,7 @@
 #include "model/device/weights.h"
 #include "model/forward.h"
 #include "model/host_experts.h"
+#include "model/logit_row.h"
 #include "offload/vram/vram_tier.h"
 
 namespace hearth {
@@ -58,6 +59,10 @@ class DeviceForward {
   std::span<const float> run(std::span<const DeviceSegment> segments, LogitRows wanted,
                              ForwardObserver* observer = nullptr,
                              const std::function<bool(int32_t)>& on_layer = nullptr);
+  // The logits of the segment's last token, which stay on the device but for what is asked for;
+  // null where the run ends early. Valid until the next run.
+  LogitRow* run_to_row(const DeviceSegment& segment,
+                       const std::function<bool(int32_t)>& on_layer = nullptr);
 
  private:
   class Pass;

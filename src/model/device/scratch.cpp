@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/tensor_type.h"
+#include "model/device/logit_row.h"
 
 namespace hearth {
 namespace {
@@ -105,6 +106,7 @@ DeviceScratch take_scratch(Slab& slab, const ModelConfig& config, const GpuKerne
   take_experts(slab, config, n, act);
   act.head_x = take_rows(slab, sizes.logit_rows(), config.dim);
   act.logits = slab.take<float>(sizes.logit_rows() * config.vocab);
+  act.row_summary = slab.take<float>(summary_floats(config.vocab));
   return act;
 }
 

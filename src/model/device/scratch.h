@@ -81,8 +81,9 @@ struct DeviceScratch {
   float* expert_out;         // [n, experts_used + 1, dim]: the last one is the shared expert's
   float* elsewhere;          // [n, dim]: weighted sums of experts that the host computed
 
-  DeviceRows head_x;  // [logit rows, dim]
-  float* logits;      // [logit rows, vocab]
+  DeviceRows head_x;   // [logit rows, dim]
+  float* logits;       // [logit rows, vocab]
+  float* row_summary;  // of a row of them, for a sampler
 };
 
 // What the sizes follow from, beside the model.
