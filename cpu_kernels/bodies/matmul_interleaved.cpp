@@ -141,48 +141,58 @@ struct Interleaved<TensorType::kQ4_K> {
 
 template <>
 struct Interleaved<TensorType::kQ2_K> {
-  static constexpr int kWords = 21, kFactorsWord = 20, kGroup = 16, kBytesAhead = 2048;
+  static constexpr int kWords = 21, kFactorsWord = 20, kGroup = 16, kBytesAhead = 2688;
 
-  // Words 4 half .. of codes have blocks 4 half .. 4 half + 3, two bits of each byte a block.
+  // Words 4 + 8 half .. have the codes of blocks 4 half .. 4 half + 3, two bits of each byte a
+  // block, the first four words those of the first group of each.
   template <int tokens>
   static HEARTH_INLINE void add_step(const InterleavedStep& step, InterleavedSums<tokens>& sums) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; ++half) {
-      Bytes codes[8];
-#pragma GCC unroll 8
-      for (int i = 0; i < 8; ++i) codes[i] = step.word(4 + 8 * half + i);
+      Bytes dots[2][4][tokens];
+#pragma GCC unroll 2
+      for (int group = 0; group < 2; ++group) {
+        Bytes codes[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; ++i) codes[i] = step.word(4 + 8 * half + 4 * group + i);
+#pragma GCC unroll 4
+        for (int field = 0; field < 4; ++field) {
+          multiply(codes, field, 128 * half + 16 * group, sums, dots[group][field]);
+        }
+      }
       Bytes scales[2];
       for (int i = 0; i < 2; ++i) {
         const Bytes packed = step.word(2 * half + i);
         scales[i] = packed & splat(15);
         sums.add_minima(shift_right<4>(packed) & splat(15), 2 * half + i);
       }
-      add_block<0>(codes, scales[0], 4 * half, sums);
-      add_block<1>(codes, scales[0], 4 * half + 1, sums);
-      add_block<2>(codes, scales[1], 4 * half + 2, sums);
-      add_block<3>(codes, scales[1], 4 * half + 3, sums);
+      add_block<0>(dots[0][0], dots[1][0], scales[0], 4 * half, sums);
+      add_block<1>(dots[0][1], dots[1][1], scales[0], 4 * half + 1, sums);
+      add_block<2>(dots[0][2], dots[1][2], scales[1], 4 * half + 2, sums);
+      add_block<3>(dots[0][3], dots[1][3], scales[1], 4 * half + 3, sums);
     }
   }
 
  private:
-  // Bits 2 field and 2 field + 1 of the codes: a block of two groups, whose dots are left 4^field
-  // times too large until they become the halves of a word each.
-  template <int field, int tokens>
-  static HEARTH_INLINE void add_block(const Bytes (&codes)[8], Bytes scales, int block,
-                                      InterleavedSums<tokens>& sums) {
-    Bytes dots[2][tokens];
-#pragma GCC unroll 2
-    for (int group = 0; group < 2; ++group) {
-      for (int t = 0; t < tokens; ++t) dots[group][t] = zero();
+  // The dots of bits 2 field and 2 field + 1 of sixteen codes, 4^field times too large.
+  template <int tokens>
+  static HEARTH_INLINE void multiply(const Bytes (&codes)[4], int field, int column,
+                                     const InterleavedSums<tokens>& sums, Bytes (&dots)[tokens]) {
+    for (int t = 0; t < tokens; ++t) dots[t] = zero();
 #pragma GCC unroll 4
-      for (int i = 0; i < 4; ++i) {
-        const Bytes masked = codes[4 * group + i] & splat(3 << (2 * field));
-        for (int t = 0; t < tokens; ++t) {
-          const int8_t* x = sums.codes[t] + kQuantBlock * block + 16 * group + 4 * i;
-          dots[group][t] = dot_add<255>(dots[group][t], masked, repeat_word(x));
-        }
+    for (int i = 0; i < 4; ++i) {
+      const Bytes masked = codes[i] & splat(3 << (2 * field));
+      for (int t = 0; t < tokens; ++t) {
+        const int8_t* x = sums.codes[t] + column + kQuantBlock * field + 4 * i;
+        dots[t] = dot_add<255>(dots[t], masked, repeat_word(x));
       }
     }
+  }
+
+  // A block of two groups. Their dots become the halves of a word each.
+  template <int field, int tokens>
+  static HEARTH_INLINE void add_block(const Bytes (&first)[tokens], const Bytes (&second)[tokens],
+                                      Bytes scales, int block, InterleavedSums<tokens>& sums) {
     // The bytes of this block's two scales, as the halves of a word.
     constexpr int kPair =
         field % 2 == 0 ? static_cast<int>(0x80018000) : static_cast<int>(0x80038002);
@@ -190,8 +200,7 @@ struct Interleaved<TensorType::kQ2_K> {
         _mm_setr_epi32(kPair, kPair + 0x00040004, kPair + 0x00080008, kPair + 0x000c000c);
     const Bytes scale_pairs = look_up(scales, repeat_piece(places));
     for (int t = 0; t < tokens; ++t) {
-      const Bytes dot =
-          _mm512_dpwssd_epi32(zero(), join<field>(dots[0][t], dots[1][t]), scale_pairs);
+      const Bytes dot = _mm512_dpwssd_epi32(zero(), join<field>(first[t], second[t]), scale_pairs);
       sums.dots[t] = fused_add(to_floats(dot), splat_float(sums.scales[t][block]), sums.dots[t]);
     }
   }
