@@ -55,12 +55,11 @@ const TypeInfo& type_info(TensorType type);
 int64_t row_bytes(TensorType type, int64_t cols);
 
 constexpr int kInterleavedRows = 16;
-constexpr int64_t kInterleavedColumnsMax = 16384;
 
 // A view of a matrix as stored: `rows` rows of `cols` weights, row after row without padding.
 // The row is the output dimension, the column the contiguous input dimension.
-// Interleaved (format/interleave.h): each kInterleavedRows rows take turns, 32 bits of one row after
-// those of the row before. They take the same bytes, so such a group begins where it would.
+// Interleaved (format/interleave.h): each kInterleavedRows rows take turns, 32 bits of a row at a
+// time. They take the same bytes, so such a group begins where it would.
 struct Matrix {
   TensorType type;
   int64_t rows;

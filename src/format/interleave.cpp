@@ -6,13 +6,12 @@
 
 namespace hearth {
 
-bool can_interleave(TensorType type, int64_t rows, int64_t cols) {
-  return (type == TensorType::kQ2_K || type == TensorType::kQ4_K) && rows % kInterleavedRows == 0 &&
-         cols <= kInterleavedColumnsMax;
+bool can_interleave(TensorType type, int64_t rows) {
+  return (type == TensorType::kQ2_K || type == TensorType::kQ4_K) && rows % kInterleavedRows == 0;
 }
 
 void interleave_rows(TensorType type, int64_t cols, unsigned char* rows, unsigned char* scratch) {
-  HEARTH_CHECK(can_interleave(type, kInterleavedRows, cols));
+  HEARTH_CHECK(can_interleave(type, kInterleavedRows));
   constexpr int64_t kWord = 4;
   const int64_t bytes = row_bytes(type, cols);
   std::memcpy(scratch, rows, static_cast<size_t>(kInterleavedRows * bytes));
