@@ -32,7 +32,8 @@ struct RoundedRows {
 
 // y[y_rows[i], r] = w[r] . x[x_rows[i]] for row_begin <= r < row_end. Block formats read `xq`,
 // floats (F32, F16, BF16, F8_E4M3) read `x`, unless reads_rounded says otherwise. The result of one
-// (i, r) does not depend on the range or on the other rows, nor, unless `prefill` is set, on n.
+// (i, r) does not depend on the range or on the other rows, nor, unless `prefill` is set, on n. Of
+// interleaved matrices whole groups of rows are asked for.
 struct MatmulParams {
   Matrix w;               // [rows, k]
   const float* x;         // [.., k]
@@ -102,7 +103,8 @@ struct CompressParams {
 
 struct Kernels {
   const char* name;
-  bool reads_bfloat16;  // whether quantize writes and matmul reads RoundedRows::bfloat16s
+  bool reads_bfloat16;     // whether quantize writes and matmul reads RoundedRows::bfloat16s
+  bool reads_interleaved;  // whether matmul takes interleaved matrices, and is faster with them
 
   // k must be a multiple of 32.
   void (*quantize)(const float* x, int64_t n, int64_t k, RoundedRows out);

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "base/check.h"
 #include "cpu_kernels/kernels.h"
 #include "format/dequantize.h"
 
@@ -43,6 +44,7 @@ double activation(const MatmulParams& p, bool quantized, int64_t row, int64_t j)
 }
 
 void matmul(const MatmulParams& p) {
+  HEARTH_CHECK(!p.w.interleaved);
   const bool quantized = reads_quantized(p.w.type);
   const int64_t bytes = row_bytes(p.w.type, p.w.cols);
   std::vector<float> weights(p.w.cols);
@@ -207,6 +209,7 @@ extern const Kernels kKernels;
 const Kernels kKernels = {
     .name = "reference",
     .reads_bfloat16 = false,
+    .reads_interleaved = false,
     .quantize = quantize,
     .matmul = matmul,
     .rms_norm = rms_norm,

@@ -4,6 +4,7 @@
 // of a product transposed: the tokens where they are few, else the weights.
 #include "cpu_kernels/bodies/matmul.h"
 
+#include "base/check.h"
 #include "cpu_kernels/amx/avx512.h"
 #include "cpu_kernels/amx/weight_tiles.h"
 
@@ -83,6 +84,8 @@ void matmul(const MatmulParams& p) {
   const bool fits = p.prefill && p.n >= kTokensMin && p.w.cols % kTileColumns == 0;
   const Ways ways = fits ? ways_of(p.w.type) : Ways{};
   if (ways.few == nullptr) return avx512::matmul(p);
+  HEARTH_CHECK(!p.w.interleaved ||
+               (p.row_begin % kInterleavedRows == 0 && p.row_end % kInterleavedRows == 0));
   if (p.n <= kFewTokensMax) return ways.few(p);
   matmul_many(p, ways.unpack);
 }

@@ -26,6 +26,7 @@ extern const Kernels kKernels;
 const Kernels kKernels = {
     .name = HEARTH_QUOTE(HEARTH_ISA),
     .reads_bfloat16 = true,
+    .reads_interleaved = true,
     .quantize = quantize,
     .matmul = matmul,
     .rms_norm = avx512::rms_norm,

@@ -16,8 +16,10 @@ namespace hearth::HEARTH_ISA {
 
 #ifdef __AVX512F__
 using Arch = xsimd::avx512bw;
+constexpr bool kReadsInterleaved = true;
 #else
 using Arch = xsimd::fma3<xsimd::avx2>;
+constexpr bool kReadsInterleaved = false;
 #endif
 using FloatVec = xsimd::batch<float, Arch>;
 

@@ -6,6 +6,7 @@
 namespace hearth::HEARTH_ISA {
 
 void matmul(const MatmulParams& p) {
+  if (p.w.interleaved) return matmul_interleaved(p);
   switch (p.w.type) {
     case TensorType::kF32:
       return matmul_plain<TensorType::kF32>(p);

@@ -28,4 +28,7 @@ void matmul_f8(const MatmulParams& p);
 template <TensorType type>
 void matmul_blocks(const MatmulParams& p);
 
+// Interleaved matrices, where the table reads them: matmul_interleaved.cpp.
+void matmul_interleaved(const MatmulParams& p);
+
 }  // namespace hearth::HEARTH_ISA

@@ -10,6 +10,7 @@ extern const Kernels kKernels;
 const Kernels kKernels = {
     .name = HEARTH_QUOTE(HEARTH_ISA),
     .reads_bfloat16 = false,
+    .reads_interleaved = kReadsInterleaved,
     .quantize = quantize,
     .matmul = matmul,
     .rms_norm = rms_norm,

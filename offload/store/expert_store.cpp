@@ -19,7 +19,8 @@ ExpertWeights slice(const ExpertWeights& stacks, int32_t experts, int32_t e) {
 
 Matrix expert_slice(const Matrix& stack, int32_t experts, int32_t e) {
   const int64_t rows = stack.rows / experts;
-  return {stack.type, rows, stack.cols, stack.data + e * rows * row_bytes(stack.type, stack.cols)};
+  return {stack.type, rows, stack.cols, stack.data + e * rows * row_bytes(stack.type, stack.cols),
+          stack.interleaved};
 }
 
 ExpertStore::ExpertStore(std::vector<LayerExperts> layers, int32_t experts, int32_t used,

@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "base/error.h"
+#include "format/interleave.h"
 
 namespace hearth {
 namespace {
@@ -155,6 +156,27 @@ WeightMemory::WeightMemory(TensorDir& dir, HeldWeights held, const Workers& work
     for (TensorEntry* tensor : run.tensors) {
       tensor->data = runs_[r].data() + tensor->offset - run.begin;
     }
+  }
+}
+
+void WeightMemory::interleave_experts(TensorDir& dir, const Workers& workers) {
+  for (auto& [name, tensor] : dir.tensors) {
+    const auto run = std::ranges::find_if(runs_, [&](const Buffer& memory) {
+      return memory.data() <= tensor.data && tensor.data < memory.data() + memory.bytes();
+    });
+    if (run == runs_.end() || !is_expert_stack(tensor)) continue;
+    const int64_t cols = tensor.dims[0];
+    if (!can_interleave(tensor.type, tensor.dims[1])) continue;
+    unsigned char* data = run->data() + (tensor.data - run->data());
+    const int64_t group_bytes = kInterleavedRows * row_bytes(tensor.type, cols);
+    const int64_t groups = static_cast<int64_t>(tensor.bytes) / group_bytes;
+    workers.for_range(groups, kReadBytes / group_bytes + 1, [&](int64_t begin, int64_t end, int) {
+      std::vector<unsigned char> scratch(group_bytes);
+      for (int64_t group = begin; group < end; ++group) {
+        interleave_rows(tensor.type, cols, data + group * group_bytes, scratch.data());
+      }
+    });
+    tensor.interleaved = true;
   }
 }
 

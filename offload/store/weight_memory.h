@@ -31,6 +31,9 @@ class WeightMemory {
   WeightMemory(TensorDir& dir, HeldWeights held, const Workers& workers, const Topology& topology,
                const std::function<void(int64_t, int64_t)>& on_load);
 
+  // Interleaves the rows of the routed experts held, where format and shape allow it.
+  void interleave_experts(TensorDir& dir, const Workers& workers);
+
   int64_t bytes() const;
   std::span<const Buffer> runs() const { return runs_; }  // of tensors that follow each other
   // Keeps it from being paged out; false where the system doesn't let this user.

@@ -54,13 +54,18 @@ const TypeInfo& type_info(TensorType type);
 // Bytes of a row of `cols` weights; cols must be a multiple of the block size.
 int64_t row_bytes(TensorType type, int64_t cols);
 
+constexpr int kInterleavedRows = 16;
+
 // A view of a matrix as stored: `rows` rows of `cols` weights, row after row without padding.
 // The row is the output dimension, the column the contiguous input dimension.
+// Interleaved (format/interleave.h): each kInterleavedRows rows take turns, 32 bits of a row at a
+// time. They take the same bytes, so such a group begins where it would.
 struct Matrix {
   TensorType type;
   int64_t rows;
   int64_t cols;
   const unsigned char* data;
+  bool interleaved = false;
 };
 
 }  // namespace hearth

@@ -27,14 +27,19 @@ Limits follow(const Plan& plan, Limits limits) {
   return limits;
 }
 
-// What the plan has in memory; the rest stays in the mapped files.
-WeightMemory load_weights(const Plan& plan, TensorDir& dir, const Workers& workers,
+// What the plan has in memory; the rest stays in the mapped files. Experts that only the CPU
+// reads, and that stay, are laid out as its kernels like them best.
+WeightMemory load_weights(const Plan& plan, TensorDir& dir, const Kernels& kernels,
+                          const Workers& workers,
                           const std::function<void(int64_t, int64_t)>& on_load) {
   const std::optional<HeldWeights> held = held_weights(plan);
   if (!held) return {};
   WeightMemory memory(dir, *held, workers, Topology::of_this_machine(), on_load);
   // Where that is refused the cache says so: it asks for the same.
   if (uses_cache(plan)) memory.lock();
+  if (held == HeldWeights::kAll && kernels.reads_interleaved) {
+    memory.interleave_experts(dir, workers);
+  }
   return memory;
 }
 
@@ -116,7 +121,7 @@ struct Engine::Loaded {
         plan(plan_for(options, {dir, config, source}, gpu.device.get())),
         workers(make_team(plan.shares(), Topology::of_this_machine())),
         limits(follow(plan, options.limits)),
-        weight_memory(load_weights(plan, dir, workers, options.on_load)),
+        weight_memory(load_weights(plan, dir, kernels, workers, options.on_load)),
         weights(bind_weights(dir, config, source)),
         cache(open_cache(plan, dir, config, weights, workers, limits)),
         runner(make_runner(

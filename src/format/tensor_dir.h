@@ -26,6 +26,7 @@ struct TensorEntry {
   uint64_t offset;            // of the first byte, from the start of that file
   uint64_t bytes;
   const unsigned char* data;  // mapped, or where they were read to
+  bool interleaved = false;   // as Matrix::interleaved, each matrix of a stack
 };
 
 // Integers of every width become int64 (u64 beyond its range is refused), arrays of integers

@@ -154,7 +154,7 @@ class Binder {
     const TensorEntry* entry = find_weights(name, dims);
     if (entry == nullptr) return {TensorType::kF32, rows, cols, nullptr};
     if (has_nan_scale(*entry)) problems_.add(entry->name + " has blocks whose scale is NaN");
-    return {entry->type, rows, cols, entry->data};
+    return {entry->type, rows, cols, entry->data, entry->interleaved};
   }
 
   Vector vector(const std::string& name, int64_t count) { return small(name, {count}); }

@@ -9,12 +9,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <vector>
 
 #include "base/check.h"
 #include "cpu_kernels/registry.h"
 #include "format/dequantize.h"
+#include "format/interleave.h"
 
 namespace hearth::test {
 
@@ -133,6 +135,21 @@ struct Case {
       kernels.quantize(x.data(), x_rows, k, rounded());
   }
 
+  // From here on kernels are given the rows interleaved.
+  void interleave() {
+    const int64_t bytes = kInterleavedRows * row_bytes(type, k);
+    interleaved = std::make_unique<Guarded<unsigned char>>(rows / kInterleavedRows * bytes);
+    std::vector<unsigned char> scratch(bytes);
+    std::copy_n(weights.data(), rows * row_bytes(type, k), interleaved->data());
+    for (int64_t row = 0; row < rows; row += kInterleavedRows) {
+      interleave_rows(type, k, interleaved->data() + row * row_bytes(type, k), scratch.data());
+    }
+  }
+  Matrix matrix() {
+    const bool turns = interleaved != nullptr;
+    return {type, rows, k, turns ? interleaved->data() : weights.data(), turns};
+  }
+
   int64_t stride() const { return rows + 3; }
   int64_t bfloat16_stride() const { return k + 32; }
 
@@ -141,7 +158,7 @@ struct Case {
                          int64_t end, const int32_t* scatter = nullptr) {
     const float untouched = -12345.0f;
     std::vector<float> y(n * stride(), untouched);
-    kernels.matmul({.w = {type, rows, k, weights.data()},
+    kernels.matmul({.w = matrix(),
                     .x = x.data(),
                     .xq = rounded(),
                     .x_rows = gather,
@@ -191,7 +208,8 @@ struct Case {
   TensorType type;
   bool prefill = false;
   int64_t rows, k, x_rows;
-  Guarded<unsigned char> weights;
+  Guarded<unsigned char> weights;  // as stored
+  std::unique_ptr<Guarded<unsigned char>> interleaved;
   Guarded<float> x;
   Guarded<int8_t> codes;
   Guarded<float> scales, sums;

@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
 #include "format/gguf.h"
+#include "format/interleave.h"
 #include "support.h"
 
 using namespace hearth;
@@ -43,6 +45,37 @@ TEST_CASE("weights in memory are the file's, on machines of one node and of more
     CHECK(all >= tensor_bytes(dir));
     CHECK((contents(dir) == contents(mapped)));
     for (const auto& [name, tensor] : dir.tensors) CHECK(tensor.data != mapped.find(name)->data);
+  }
+}
+
+TEST_CASE("experts in memory are interleaved, each by itself, and nothing else is") {
+  const int64_t experts = 3, rows = 32, cols = 512, bytes = row_bytes(TensorType::kQ4_K, cols);
+  const auto size = static_cast<uint64_t>(experts * rows * bytes);
+  const test::TemporaryFolder folder;
+  const std::filesystem::path path = std::filesystem::path(folder.path()) / "weights";
+  std::string stored(3 * size, 0);
+  for (size_t i = 0; i < stored.size(); ++i) stored[i] = static_cast<char>(i * 2654435761u >> 13);
+  std::ofstream(path, std::ios::binary) << stored;
+  TensorDir dir;
+  dir.files.push_back({path, nullptr});
+  const auto add = [&](const char* name, TensorType type, std::vector<int64_t> dims, int number) {
+    dir.tensors[name] = {name, type, std::move(dims), 0, number * size, size, nullptr};
+  };
+  add("stack", TensorType::kQ4_K, {cols, rows, experts}, 0);
+  add("matrix", TensorType::kQ4_K, {cols, rows * experts}, 1);
+  add("odd_stack", TensorType::kQ4_K, {cols, 8, experts * rows / 8}, 2);
+  const Workers workers(2);
+  WeightMemory memory(dir, HeldWeights::kAll, workers, Topology::of_this_machine(), nullptr);
+  memory.interleave_experts(dir, workers);
+
+  std::vector<unsigned char> expected(stored.begin(), stored.end()), scratch(16 * bytes);
+  for (int64_t row = 0; row < experts * rows; row += kInterleavedRows) {
+    interleave_rows(TensorType::kQ4_K, cols, expected.data() + row * bytes, scratch.data());
+  }
+  for (const auto& [name, tensor] : dir.tensors) {
+    CAPTURE(name);
+    CHECK(tensor.interleaved == (name == "stack"));
+    CHECK(std::equal(tensor.data, tensor.data + size, expected.data() + tensor.offset));
   }
 }
 
