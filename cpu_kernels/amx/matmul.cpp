@@ -6,12 +6,12 @@
 
 #include "base/check.h"
 #include "cpu_kernels/amx/avx512.h"
+#include "cpu_kernels/amx/tile_tokens.h"
 #include "cpu_kernels/amx/weight_tiles.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
 
-constexpr int64_t kTokensMin = 8;       // for fewer, unpacking costs more than the product
 constexpr int64_t kFewTokensMax = 192;  // for more, unpacking once pays
 constexpr int64_t kBatchMin = 5;        // sequences that decode together
 constexpr int64_t kBatchMax = 64;       // for more, weights are read out of the caches too often
@@ -81,9 +81,9 @@ void matmul(const MatmulParams& p) {
   if (!p.prefill && p.w.type == TensorType::kQ8_0 && p.n >= kBatchMin && p.n <= kBatchMax) {
     return matmul_bytes(p);
   }
-  const bool fits = p.prefill && p.n >= kTokensMin && p.w.cols % kTileColumns == 0;
+  const bool fits = p.prefill && p.w.cols % kTileColumns == 0;
   const Ways ways = fits ? ways_of(p.w.type) : Ways{};
-  if (ways.few == nullptr) return avx512::matmul(p);
+  if (ways.few == nullptr || p.n < tile_tokens_min(p.w.type)) return avx512::matmul(p);
   HEARTH_CHECK(!p.w.interleaved ||
                (p.row_begin % kInterleavedRows == 0 && p.row_end % kInterleavedRows == 0));
   if (p.n <= kFewTokensMax) return ways.few(p);

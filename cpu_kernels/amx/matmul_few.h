@@ -119,9 +119,10 @@ class FewTokensPass {
                                     uint16_t* out, int before, Numbers<row...>) {
     const uint16_t* weights = weights_[before % 2];
     const uint16_t* x = tokens_ + before * kTileValues;
+    const int64_t stride = row_bytes_;  // else read again after every store
     auto take_row = [&]<int r>() __attribute__((always_inline)) {
       unpack(from, out + r * kTileColumns);
-      from += row_bytes_;
+      from += stride;
       constexpr int kPart = r * kParts / kRows;
       if constexpr ((r + 1) * kParts / kRows > kPart) add_part<kPart>(x, weights);
     };

@@ -43,26 +43,31 @@ void list_down_products(ExpertScratch& scratch, std::span<const ExpertGroup> gro
   }
 }
 
-// Columns begin .. end - 1 of the sums.
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
+
+// These columns of these rows' sums.
 void sum_outputs(const Compute& compute, const ExpertScratch& scratch, const ExpertSums& sums,
-                 int64_t begin, int64_t end) {
+                 Range rows, Range columns) {
   const int32_t all = scratch.used + 1;
-  for (int64_t row = 0; row < sums.n; ++row) {
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
     const int32_t terms = sums.terms != nullptr ? sums.terms[row] : all;
-    compute.kernels.weighted_sum(scratch.out.as<float>() + row * all * scratch.dim + begin,
-                                 scratch.dim, sums.weights + row * all, terms, end - begin,
-                                 sums.y + row * sums.y_stride + begin);
+    compute.kernels.weighted_sum(scratch.out.as<float>() + row * all * scratch.dim + columns.begin,
+                                 scratch.dim, sums.weights + row * all, terms,
+                                 columns.end - columns.begin,
+                                 sums.y + row * sums.y_stride + columns.begin);
   }
 }
 
-// The second loop: each piece computes the same rows of every expert's down, and sums the outputs
-// of all experts where these are the last.
+// The second loop of decode: each piece computes the same rows of every expert's down, and sums the
+// outputs of all experts where these are the last.
 void down_and_sum(Compute& compute, StageTotals& totals, ExpertScratch& scratch,
                   const ExpertSums& sums, bool is_last) {
-  const int64_t row_tile = compute.prefill ? kPrefillRowTile : 16;
   const std::vector<Product>& products = scratch.products;
   count_work(totals, products);
-  const auto pieces = cut_into_pieces(compute, std::span(products).first(1), row_tile);
+  const auto pieces = cut_into_pieces(compute, std::span(products).first(1), 16);
   compute.workers.for_pieces(std::ssize(pieces), [&](int64_t i, int64_t next, int) {
     const auto piece_of = [&](int64_t p, size_t product) {
       return ProductPiece{&products[product], pieces[p].row_begin, pieces[p].row_end};
@@ -74,7 +79,19 @@ void down_and_sum(Compute& compute, StageTotals& totals, ExpertScratch& scratch,
           after >= 0 ? piece_of(after, is_last_product ? 0 : p + 1) : ProductPiece{};
       multiply_piece(compute, piece_of(i, p), after >= 0 ? &ahead : nullptr);
     }
-    if (is_last) sum_outputs(compute, scratch, sums, pieces[i].row_begin, pieces[i].row_end);
+    if (is_last)
+      sum_outputs(compute, scratch, sums, {0, sums.n}, {pieces[i].row_begin, pieces[i].row_end});
+  });
+}
+
+// The same of a prompt in two loops. An expert's rows stay together there: each piece of them has
+// to prepare the expert's tokens anew.
+void down_then_sum(Compute& compute, StageTotals& totals, ExpertScratch& scratch,
+                   const ExpertSums& sums, bool is_last) {
+  multiply(compute, totals, scratch.products);
+  if (!is_last) return;
+  compute.workers.for_range(sums.n, 4, [&](int64_t begin, int64_t end, int) {
+    sum_outputs(compute, scratch, sums, {begin, end}, {0, scratch.dim});
   });
 }
 
@@ -135,7 +152,8 @@ void routed_experts(Compute& compute, StageTotals& totals, ExpertScratch& scratc
   for (auto groups = store.next(); !groups.empty(); groups = store.next()) {
     gate_and_up(compute, totals, groups, sums.x, sums.n, scratch.products, hidden);
     list_down_products(scratch, groups, hidden.rows);
-    down_and_sum(compute, totals, scratch, sums, store.is_done());
+    const auto down = compute.prefill ? down_then_sum : down_and_sum;
+    down(compute, totals, scratch, sums, store.is_done());
   }
 }
 

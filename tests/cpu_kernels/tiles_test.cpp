@@ -1,5 +1,6 @@
 // Matmul in tiles, the real ones and the emulated ones.
 #define HEARTH_ISA amx_emulated
+#include "cpu_kernels/amx/tile_tokens.h"
 #include "cpu_kernels/amx/tile_unit.h"
 #include "cpu_kernels/matmul_case.h"
 #include "cpu_kernels/rounded_product.h"
@@ -27,7 +28,7 @@ struct Shape {
 };
 
 // Few and many tokens; rows and columns on both sides of a tile, a block, a strip and a chunk.
-const std::vector<Shape> kShapes = {{8, 1, 32},      {15, 16, 288},   {16, 17, 544},
+const std::vector<Shape> kShapes = {{4, 1, 32},      {15, 16, 288},   {16, 17, 544},
                                     {17, 31, 2080},  {32, 33, 2304},  {33, 130, 544},
                                     {64, 47, 1056},  {40, 530, 544},  {16, 40, 4128},
                                     {100, 16, 1280}, {97, 270, 2336}, {130, 33, 32}};
@@ -101,15 +102,16 @@ TEST_CASE("tiles multiply every block format and floats of 16 bits") {
     for (const TensorType type : types) {
       for (const Shape& shape : kShapes) {
         const int64_t block = type_info(type).block_size;
-        Case c(type, shape.rows, (shape.columns + block - 1) / block * block, shape.n, 11);
+        const int64_t n = std::max(shape.n, amx_emulated::tile_tokens_min(type));
+        Case c(type, shape.rows, (shape.columns + block - 1) / block * block, n, 11);
         c.prefill = true;
         c.round(*kernels);
         CAPTURE(kernels->name);
         CAPTURE(type_info(type).name);
-        CAPTURE(shape.n);
+        CAPTURE(n);
         CAPTURE(c.k);
-        const std::vector<int32_t> all = count_from(0, shape.n);
-        check_product(c, c.run(*kernels, shape.n, nullptr, 0, c.rows), all, all, 0, c.rows);
+        const std::vector<int32_t> all = count_from(0, n);
+        check_product(c, c.run(*kernels, n, nullptr, 0, c.rows), all, all, 0, c.rows);
       }
     }
   }
@@ -121,7 +123,8 @@ TEST_CASE("tiles read and write the rows they are told to") {
       Case c(type, 75, 768, 90, 12);
       c.prefill = true;
       c.round(*kernels);
-      for (const int64_t n : {8, 16, 31, 32, 45}) {
+      for (const int64_t tokens : {4, 16, 31, 32, 45}) {
+        const int64_t n = std::max(tokens, amx_emulated::tile_tokens_min(type));
         CAPTURE(n);
         const int32_t last = static_cast<int32_t>(n) - 1;
         std::vector<int32_t> any = shuffled(90, 13);
@@ -155,7 +158,7 @@ TEST_CASE("decode, few tokens and exact weights are AVX-512's, to the bit") {
     for (const TensorType type : kBlockTypes) {
       CAPTURE(type_info(type).name);
       CHECK(same(type, 1, true));
-      CHECK(same(type, 7, true));
+      CHECK(same(type, amx_emulated::tile_tokens_min(type) - 1, true));
       CHECK(same(type, 33, false));
       CHECK_FALSE(same(type, 33, true));
     }
@@ -163,7 +166,7 @@ TEST_CASE("decode, few tokens and exact weights are AVX-512's, to the bit") {
       CHECK(same(type, 33, true));
     }
     for (const TensorType type : {TensorType::kF16, TensorType::kBF16}) {
-      CHECK(same(type, 7, true));
+      CHECK(same(type, 3, true));
       CHECK(same(type, 33, false));
       CHECK_FALSE(same(type, 33, true));
     }
