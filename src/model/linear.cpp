@@ -20,7 +20,7 @@ constexpr int64_t kBfloat16Padding = 32;  // values after each row: one cache li
 int64_t row_tile_of(const Compute& compute, const Product& product) {
   const bool rounded = reads_rounded(compute.kernels, product.w, compute.prefill);
   if (!rounded) return 4;
-  if (product.n <= kFewTokens) return 8;
+  if (product.n <= kFewTokens) return product.w.interleaved ? kInterleavedRows : 8;
   return compute.prefill && compute.kernels.reads_bfloat16 ? kPrefillRowTile : 16;
 }
 
