@@ -133,12 +133,13 @@ class Session {
   // Forgets everything.
   void clear();
 
+  // Tokens done and in all; whether to go on.
+  using Progress = std::function<bool(int64_t, int64_t)>;
   // Feeds `tokens` in chunks. The logits of the last token [vocab] are valid until the engine's
   // next step. `on_progress` is called often, with tokens done and in all (a part of a chunk's
   // layers counts as that part of its tokens); where it returns false the session forgets
   // everything and the logits are empty. Throws Error when the tokens don't fit the context; the
   // session is unchanged then.
-  using Progress = std::function<bool(int64_t, int64_t)>;
   std::span<const float> feed(std::span<const int32_t> tokens,
                               const Progress& on_progress = nullptr);
   // The same for a sampler: on a GPU the logits stay there but for what is asked for. Null where

@@ -44,9 +44,8 @@ Sampler::Sampler(const SamplingOptions& options, const Kernels& kernels)
 
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> answer) {
   HEARTH_CHECK(!logits.empty());
-  HostLogitRow row(kernels_);
-  row.set(logits);
-  return sample(row, answer);
+  host_row_.set(logits);
+  return sample(host_row_, answer);
 }
 
 int32_t Sampler::sample(LogitRow& row, std::span<const int32_t> answer) {

@@ -1,5 +1,5 @@
 // However many experts are at hand together, they take two loops over the workers: gate and up with
-// all that follows them, then down.
+// all that follows them, then down with the sums; in prompts a third one, for the sums.
 #include "model/routed_experts.h"
 
 #include <algorithm>
