@@ -90,23 +90,61 @@ class FewTokensPass {
     }
   }
 
+  // Where a block of each row at hand begins, and of MXFP4's its codes.
+  struct BlockRows {
+    const Byte* head;
+    const Byte* codes;
+    int64_t stride;
+  };
+
+  BlockRows block_rows(int64_t row, int block) {
+    if constexpr (kInterleaves<type>) {
+      if (p_.w.interleaved) return turned_rows(row, block);
+    }
+    const Byte* head = p_.w.data + row * row_bytes_ +
+                       (column_ / kTileColumns + block) * BlockUnpacker<type>::kBytes;
+    return {head, head + 1, row_bytes_};
+  }
+
+  // Of interleaved rows, which are turned back with the first block of a step.
+  BlockRows turned_rows(int64_t row, int block) {
+    using F = TurnedFormat<type>;
+    const int within = block % kStepBlocks;
+    for (int half = 0; within == 0 && half < kHalves && row + 16 * half < p_.row_end; ++half) {
+      const int64_t step = (column_ / kTileColumns + block) / kStepBlocks;
+      turned_[half].take(p_.w.data + (row + 16 * half) * row_bytes_ + step * 16 * F::kStepBytes);
+    }
+    const Byte* first = turned_[0].row(0);
+    return {first + within, first + F::kCodesAt + within * F::kCodeBytes,
+            TurnedStep<type>::kStride};
+  }
+
+  static HEARTH_INLINE void unpack_row(const BlockUnpacker<type>& unpack, BlockRows& from,
+                                       uint16_t* out) {
+    if constexpr (kInterleaves<type>) {
+      unpack(*from.head, from.codes, out);
+      from.codes += from.stride;
+    } else {
+      unpack(from.head, out);
+    }
+    from.head += from.stride;
+  }
+
   void multiply_blocks(int64_t row) {
-    const Byte* from =
-        p_.w.data + row * row_bytes_ + column_ / kTileColumns * BlockUnpacker<type>::kBytes;
     const int rows = least(p_.row_end - row, kRows);
     const BlockUnpacker<type> unpack;
-    auto unpack_rows = [&](uint16_t* out) {
-      for (int r = 0; r < rows; ++r) unpack(from + r * row_bytes_, out + r * kTileColumns);
+    auto unpack_rows = [&](BlockRows from, uint16_t* out) {
+      for (int r = 0; r < rows; ++r) unpack_row(unpack, from, out + r * kTileColumns);
     };
-    unpack_rows(weights_[0]);
+    unpack_rows(block_rows(row, 0), weights_[0]);
     for (int block = 1; block < blocks_; ++block) {
-      from += unpack.kBytes;
+      const BlockRows from = block_rows(row, block);
       uint16_t* out = weights_[block % 2];
       prefetch_rows(row, block);
       if (rows == kRows) {
         unpack_and_add(unpack, from, out, block - 1, Below<kRows>());
       } else {
-        unpack_rows(out);
+        unpack_rows(from, out);
         add_block(block - 1, weights_[(block - 1) % 2]);
       }
     }
@@ -115,14 +153,12 @@ class FewTokensPass {
 
   // Unpacks a block to `out` while block `before` is multiplied.
   template <int... row>
-  HEARTH_INLINE void unpack_and_add(const BlockUnpacker<type>& unpack, const Byte* from,
+  HEARTH_INLINE void unpack_and_add(const BlockUnpacker<type>& unpack, BlockRows from,
                                     uint16_t* out, int before, Numbers<row...>) {
     const uint16_t* weights = weights_[before % 2];
     const uint16_t* x = tokens_ + before * kTileValues;
-    const int64_t stride = row_bytes_;  // else read again after every store
     auto take_row = [&]<int r>() __attribute__((always_inline)) {
-      unpack(from, out + r * kTileColumns);
-      from += stride;
+      unpack_row(unpack, from, out + r * kTileColumns);
       constexpr int kPart = r * kParts / kRows;
       if constexpr ((r + 1) * kParts / kRows > kPart) add_part<kPart>(x, weights);
     };
@@ -138,13 +174,22 @@ class FewTokensPass {
 
   // Asks for a step of some of those rows, for all of them while a step is unpacked.
   HEARTH_INLINE void prefetch_rows(int64_t row, int block) {
-    constexpr int kAtOnce = kRows / kStepBlocks;
     const int64_t step = (column_ / kTileColumns + block) / kStepBlocks;
-    const Byte* from = rows_ahead(row) + block % kStepBlocks * kAtOnce * row_bytes_ +
-                       step * Format<type>::kStepBytes;
-    for (int r = 0; r < kAtOnce; ++r, from += row_bytes_) {
-      for (int i = 0; i < Format<type>::kStepBytes; i += 64) _mm_prefetch(from + i, _MM_HINT_T1);
+    const int within = block % kStepBlocks;
+    if (p_.w.interleaved) {
+      constexpr int64_t kBytes = 16 * Format<type>::kStepBytes, kPart = kBytes / kStepBlocks;
+      for (int half = 0; half < kHalves; ++half) {
+        prefetch(rows_ahead(row + 16 * half) + step * kBytes + within * kPart, kPart);
+      }
+      return;
     }
+    constexpr int kAtOnce = kRows / kStepBlocks;
+    const Byte* from =
+        rows_ahead(row) + within * kAtOnce * row_bytes_ + step * Format<type>::kStepBytes;
+    for (int r = 0; r < kAtOnce; ++r, from += row_bytes_) prefetch(from, Format<type>::kStepBytes);
+  }
+  static HEARTH_INLINE void prefetch(const Byte* from, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += kLineBytes) _mm_prefetch(from + i, _MM_HINT_T1);
   }
 
   void add_block(int block, const uint16_t* weights) {
@@ -199,6 +244,7 @@ class FewTokensPass {
   int blocks_ = 0;      // of the chunk
   alignas(64) uint16_t weights_[2][kHalves * kRunValues];
   alignas(64) uint16_t tokens_[tiles * 16 * kFewColumns];
+  TurnedStep<type> turned_[kByBlock<type> && kInterleaves<type> ? kHalves : 1];
   alignas(64) float sums_[kParts][kTileFloats];
 };
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "cpu_kernels/amx/weight_tiles.h"
-#include "cpu_kernels/bodies/matmul_blocks.h"
+#include "cpu_kernels/bodies/turned_rows.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -197,57 +197,43 @@ struct BlockUnpacker<TensorType::kMXFP4> {
   Bytes shifts = per_piece([](int i) { return 4 * i * 0x10001; });
 
   HEARTH_INLINE void operator()(const Byte* block, uint16_t* out) const {
-    const Bytes indices = _mm512_srlv_epi16(repeat_piece(load_piece(block + 1)), shifts);
+    (*this)(block[0], block + 1, out);
+  }
+  HEARTH_INLINE void operator()(Byte exponent, const Byte* codes, uint16_t* out) const {
+    const Bytes indices = _mm512_srlv_epi16(repeat_piece(load_piece(codes)), shifts);
     const Bytes raised = _mm512_permutexvar_epi16(indices, table);
-    const Bytes lowered = splat_word(static_cast<int32_t>(kLoweredBy.of[block[0]]));
+    const Bytes lowered = splat_word(static_cast<int32_t>(kLoweredBy.of[exponent]));
     store_bytes(out, _mm512_subs_epu16(raised, lowered));
   }
 };
 
-// Takes turns back: words 4 i .. 4 i + 3 of sixteen interleaved rows' step to bytes 16 i and on of
-// each.
-HEARTH_INLINE void store_four_words(Bytes a, Bytes b, Bytes c, Bytes d, Byte* out, int64_t stride) {
-  const Bytes low_ab = interleave_words_low(a, b), high_ab = interleave_words_high(a, b);
-  const Bytes low_cd = interleave_words_low(c, d), high_cd = interleave_words_high(c, d);
-  const Bytes rows[4] = {
-      interleave_pairs_low(low_ab, low_cd), interleave_pairs_high(low_ab, low_cd),
-      interleave_pairs_low(high_ab, high_cd), interleave_pairs_high(high_ab, high_cd)};
-  auto store = [&](int row, __m128i piece) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + row * stride), piece);
-  };
-  for (int i = 0; i < 4; ++i) {
-    store(i, _mm512_castsi512_si128(rows[i]));
-    store(4 + i, _mm512_extracti32x4_epi32(rows[i], 1));
-    store(8 + i, _mm512_extracti32x4_epi32(rows[i], 2));
-    store(12 + i, _mm512_extracti32x4_epi32(rows[i], 3));
-  }
-}
-
-// Interleaved rows: their step goes back to rows in scratch first, which costs little beside what
-// follows.
-template <typename F>
-void unpack_interleaved(const TileRows& rows, int64_t step, int blocks, uint16_t* tiles) {
-  constexpr int kWords = F::kStepBytes / 4;
-  constexpr int64_t kStride = (kWords + 3) / 4 * 16;  // what is stored last may pass the step's end
-  static_assert(kInterleavedRows == 16);
+// Of interleaved rows.
+template <TensorType type>
+void unpack_turned(const TileRows& rows, int64_t step, int blocks, uint16_t* tiles) {
+  using F = TurnedFormat<type>;
   const Byte* data =
       rows.w.data + rows.row * StepReader<F>(rows.w).row_bytes + step * 16 * F::kStepBytes;
   const Byte* ahead = rows.ahead + step * 16 * F::kStepBytes;
-  alignas(64) Byte stored[16 * kStride];
-#pragma GCC unroll 16
-  for (int word = 0; word < kWords; word += 4) {
-    auto load = [&](int i) {
-      return word + i < kWords ? load_bytes(data + 64 * (word + i)) : zero();
-    };
-    store_four_words(load(0), load(1), load(2), load(3), stored + 4 * word, kStride);
-  }
+  TurnedStep<type> stored;
+  stored.take(data);
   for (int r = 0; r < 16; r += kRowsAtOnce, tiles += kRowsAtOnce * kTileColumns) {
     const Byte* steps[kRowsAtOnce];
     for (int i = 0; i < kRowsAtOnce; ++i, ahead += F::kStepBytes) {
-      steps[i] = stored + (r + i) * kStride;
+      steps[i] = stored.row(r + i);
       for (int at = 0; at < F::kStepBytes; at += 64) _mm_prefetch(ahead + at, _MM_HINT_T1);
     }
-    convert_steps<F>(steps, blocks, tiles);
+    if constexpr (type == TensorType::kMXFP4) {
+      const BlockUnpacker<type> unpack;
+      for (int i = 0; i < kRowsAtOnce; ++i) {
+        const Byte* codes = steps[i] + F::kCodesAt;
+        for (int b = 0; b < blocks; ++b) {
+          uint16_t* out = tiles + b * kTileValues + i * kTileColumns;
+          unpack(steps[i][b], codes + b * F::kCodeBytes, out);
+        }
+      }
+    } else {
+      convert_steps<F>(steps, blocks, tiles);
+    }
   }
 }
 
@@ -258,8 +244,8 @@ template <TensorType type>
 [[gnu::noinline, gnu::flatten]] void unpack_tiles(const TileRows& rows, int64_t step, int blocks,
                                                   uint16_t* tiles) {
   using Weights = Format<type>;
-  if constexpr (type == TensorType::kQ2_K || type == TensorType::kQ4_K) {
-    if (rows.w.interleaved) return unpack_interleaved<Weights>(rows, step, blocks, tiles);
+  if constexpr (kInterleaves<type>) {
+    if (rows.w.interleaved) return unpack_turned<type>(rows, step, blocks, tiles);
   }
   const StepReader<Weights> reader(rows.w);
   const Byte* ahead = rows.ahead + step * Weights::kStepBytes;

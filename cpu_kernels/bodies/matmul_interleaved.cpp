@@ -4,6 +4,7 @@
 // bit.
 #include "base/check.h"
 #include "cpu_kernels/bodies/matmul_few.h"
+#include "cpu_kernels/bodies/matmul_many.h"
 
 namespace hearth::HEARTH_ISA {
 
@@ -11,17 +12,15 @@ namespace hearth::HEARTH_ISA {
 
 namespace {
 
+constexpr int64_t kManyTokens = 32;  // for which turning rows back pays
 constexpr int64_t kStripRows = 128;  // weights that stay in the second-level cache for more tokens
-// A step of sixteen rows: word i of each. What is read is asked for `ahead` as well, line by line
-// as work goes on: in bursts, requests would wait for each other.
+// A step of sixteen rows: word i of each, a line. Lines further ahead are asked for one by one.
 struct InterleavedStep {
   const Byte* data;
   const Byte* ahead;
 
-  HEARTH_INLINE Bytes word(int i) const {
-    _mm_prefetch(reinterpret_cast<const char*>(ahead + 64 * i), _MM_HINT_T1);
-    return load_once(data + 64 * i);
-  }
+  HEARTH_INLINE Bytes word(int i) const { return load_once(data + kLineBytes * i); }
+  HEARTH_INLINE void ask(int i, Bytes& beside) const { ask_beside(beside, ahead + kLineBytes * i); }
 };
 
 // Four neighbouring bytes of a token, for all rows.
@@ -32,8 +31,9 @@ HEARTH_INLINE Bytes repeat_word(const int8_t* bytes) {
 // What a step is multiplied with, and adds to.
 template <int tokens>
 struct InterleavedSums {
-  TokenRow x[tokens];  // from the step on
-  RowFloats d, minus_dmin;
+  TokenRow x[tokens];             // from the step on
+  const int32_t* starts[tokens];  // of the dots of each block, where codes have an offset
+  RowFloats d, minus_dmin;        // where the format has such
   RowFloats partials[kPartials][tokens];
 
   // `factor` undoes a power of two in the dots.
@@ -52,15 +52,67 @@ struct InterleavedSums {
 };
 
 // Interleaved<type> has:
-//   kWords       of a row's step; kFactorsWord, the one with d and dmin
-//   kBytesAhead  from what is multiplied to what is asked for
-//   add_step     adds a step
+//   kWords        of a row's step
+//   kFactorsWord  the one with d and dmin, or -1
+//   kOffset       of the codes that are multiplied, or 0
+//   kBytesAhead   from what is multiplied to what is asked for
+//   add_step      adds a step
 template <TensorType type>
 struct Interleaved;
 
 template <>
+struct Interleaved<TensorType::kMXFP4> {
+  using Stored = Format<TensorType::kMXFP4>;
+  static constexpr int kWords = 34, kFactorsWord = -1, kOffset = Stored::kOffset;
+  static constexpr int kBytesAhead = 3264;
+
+  template <int tokens>
+  static HEARTH_INLINE void add_step(const InterleavedStep& step, InterleavedSums<tokens>& sums) {
+    const Bytes exponents[2] = {step.word(0), step.word(1)};
+#pragma GCC unroll 8
+    for (int block = 0; block < kStepBlocks; ++block) {
+      Bytes dots[tokens];
+      for (int t = 0; t < tokens; ++t) dots[t] = splat_word(sums.starts[t][block]);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        Bytes codes = step.word(2 + 4 * block + i);
+        step.ask(4 * block + i, codes);
+        multiply(codes, kQuantBlock * block + 4 * i, sums, dots);
+      }
+      sums.add_dots(block, dots, scale_of(exponents[block / 4], block % 4), Stored::kFactor);
+    }
+    Bytes last = exponents[1];
+    for (int word = kWords - 2; word < kWords; ++word) step.ask(word, last);
+  }
+
+ private:
+  // Four columns in low nibbles, and four that lie sixteen further in high ones.
+  template <int tokens>
+  static HEARTH_INLINE void multiply(Bytes codes, int column, const InterleavedSums<tokens>& sums,
+                                     Bytes (&dots)[tokens]) {
+    const __m128i table = _mm_add_epi8(load_piece(reinterpret_cast<const Byte*>(kMxfp4Values)),
+                                       _mm_set1_epi8(static_cast<char>(kOffset)));
+    const Bytes low = look_up_nibble(table, codes),
+                high = look_up_nibble(table, shift_right<4>(codes));
+    for (int t = 0; t < tokens; ++t) {
+      const int8_t* x = sums.x[t].codes + column;
+      dots[t] = dot_add<255>(dots[t], low, repeat_word(x));
+      dots[t] = dot_add<255>(dots[t], high, repeat_word(x + kQuantHalf));
+    }
+  }
+
+  // 2^(byte - 127), see the stored format.
+  static HEARTH_INLINE RowFloats scale_of(Bytes exponents, int byte) {
+    const Bytes moved =
+        byte == 3 ? _mm512_srli_epi32(exponents, 1) : _mm512_slli_epi32(exponents, 23 - 8 * byte);
+    const Bytes bits = moved & splat_word(0x7f800000);
+    return reinterpret_cast<RowFloats>(_mm512_max_epu32(bits, splat_word(1 << 22)));
+  }
+};
+
+template <>
 struct Interleaved<TensorType::kQ4_K> {
-  static constexpr int kWords = 36, kFactorsWord = 0, kBytesAhead = 1024;
+  static constexpr int kWords = 36, kFactorsWord = 0, kOffset = 0, kBytesAhead = 3456;
 
   template <int tokens>
   static HEARTH_INLINE void add_step(const InterleavedStep& step, InterleavedSums<tokens>& sums) {
@@ -88,7 +140,9 @@ struct Interleaved<TensorType::kQ4_K> {
     for (int t = 0; t < tokens; ++t) dots[0][t] = dots[1][t] = zero();
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
-      const Bytes codes = step.word(4 + 8 * pair + i);
+      Bytes codes = step.word(4 + 8 * pair + i);
+      step.ask(9 * pair + i, codes);
+      if (i == 7) step.ask(9 * pair + 8, codes);
       const Bytes low = codes & splat(0x0f), high = codes & splat(0xf0);
       for (int t = 0; t < tokens; ++t) {
         const int8_t* x = sums.x[t].codes + 64 * pair + 4 * i;
@@ -116,7 +170,7 @@ struct Interleaved<TensorType::kQ4_K> {
 
 template <>
 struct Interleaved<TensorType::kQ2_K> {
-  static constexpr int kWords = 21, kFactorsWord = 20, kBytesAhead = 2688;
+  static constexpr int kWords = 21, kFactorsWord = 20, kOffset = 0, kBytesAhead = 2688;
 
   // Words 4 + 8 half .. have the codes of blocks 4 half .. 4 half + 3, two bits of each byte a
   // block, the first four words those of the first group of each.
@@ -132,7 +186,8 @@ struct Interleaved<TensorType::kQ2_K> {
         for (int i = 0; i < 4; ++i) codes[i] = step.word(4 + 8 * half + 4 * group + i);
 #pragma GCC unroll 4
         for (int field = 0; field < 4; ++field) {
-          multiply(codes, field, 128 * half + 16 * group, sums, dots[group][field]);
+          const int lines = 2 * (8 * half + 4 * group + field);
+          multiply(step, lines, codes, field, 128 * half + 16 * group, sums, dots[group][field]);
         }
       }
       const Bytes packed[2] = {step.word(2 * half), step.word(2 * half + 1)};
@@ -146,12 +201,14 @@ struct Interleaved<TensorType::kQ2_K> {
  private:
   // The dots of bits 2 field and 2 field + 1 of sixteen codes, 4^field times too large.
   template <int tokens>
-  static HEARTH_INLINE void multiply(const Bytes (&codes)[4], int field, int column,
-                                     const InterleavedSums<tokens>& sums, Bytes (&dots)[tokens]) {
+  static HEARTH_INLINE void multiply(const InterleavedStep& step, int line, const Bytes (&codes)[4],
+                                     int field, int column, const InterleavedSums<tokens>& sums,
+                                     Bytes (&dots)[tokens]) {
     for (int t = 0; t < tokens; ++t) dots[t] = zero();
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
-      const Bytes masked = codes[i] & splat(3 << (2 * field));
+      Bytes masked = codes[i] & splat(3 << (2 * field));
+      if (i % 2 == 0 && line + i / 2 < kWords) step.ask(line + i / 2, masked);
       for (int t = 0; t < tokens; ++t) {
         const int8_t* x = sums.x[t].codes + column + kQuantBlock * field + 4 * i;
         dots[t] = dot_add<255>(dots[t], masked, repeat_word(x));
@@ -211,6 +268,7 @@ class InterleavedMatmul {
       const int64_t row = x_row(p, first + t), k = p.w.cols;
       rows_[t] = {p.xq.codes + row * k, p.xq.scales + row * k / kQuantBlock,
                   p.xq.sums + row * k / kQuantHalf};
+      if constexpr (F::kOffset != 0) set_starts(rows_[t].codes, k, starts_[t]);
     }
   }
 
@@ -220,6 +278,24 @@ class InterleavedMatmul {
 
  private:
   static constexpr int64_t kStepBytes = int64_t{kInterleavedRows} * 4 * F::kWords;
+
+  // Minus offset times the sum of each block's codes.
+  static void set_starts(const int8_t* codes, int64_t columns, int32_t* starts) {
+    for (; columns > 0; columns -= 4 * 64, codes += 4 * 64, starts += kStepBlocks) {
+      __m256i eighths[4];  // sums of eight codes, 128 too large each
+      for (int i = 0; i < 4; ++i) {
+        const Bytes positive = load_bytes(codes + 64 * i) ^ splat(0x80);
+        eighths[i] = _mm512_cvtepi64_epi32(_mm512_sad_epu8(positive, zero()));
+      }
+      const __m256i blocks = _mm256_hadd_epi32(_mm256_hadd_epi32(eighths[0], eighths[1]),
+                                               _mm256_hadd_epi32(eighths[2], eighths[3]));
+      const __m256i sums = _mm256_sub_epi32(
+          _mm256_permutevar8x32_epi32(blocks, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)),
+          _mm256_set1_epi32(128 * kQuantBlock));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(starts),
+                          _mm256_mullo_epi32(sums, _mm256_set1_epi32(-F::kOffset)));
+    }
+  }
 
   // What is read kBytesAhead later: of this call, or the caller's.
   HEARTH_INLINE const Byte* ahead_of(const Byte* data, const Byte* end) const {
@@ -252,10 +328,13 @@ class InterleavedMatmul {
     for (int t = 0; t < tokens; ++t) {
       sums.x[t] = {rows_[t].codes + s * kStepColumns, rows_[t].scales + s * kStepBlocks,
                    rows_[t].sums + s * 2 * kStepBlocks};
+      if constexpr (F::kOffset != 0) sums.starts[t] = starts_[t] + s * kStepBlocks;
     }
-    const Bytes factors = step.word(F::kFactorsWord);
-    sums.d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(factors));
-    sums.minus_dmin = -_mm512_cvtph_ps(_mm512_cvtepi32_epi16(shift_right<16>(factors)));
+    if constexpr (F::kFactorsWord >= 0) {
+      const Bytes factors = step.word(F::kFactorsWord);
+      sums.d = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(factors));
+      sums.minus_dmin = -_mm512_cvtph_ps(_mm512_cvtepi32_epi16(shift_right<16>(factors)));
+    }
     F::add_step(step, sums);
   }
 
@@ -268,6 +347,7 @@ class InterleavedMatmul {
   const int64_t first_;
   const int64_t steps_;
   TokenRow rows_[tokens];
+  int32_t starts_[tokens][F::kOffset != 0 ? kInterleavedColumnsMax / kQuantBlock : 1];
 };
 
 template <TensorType type>
@@ -286,7 +366,8 @@ void multiply_tokens(const MatmulParams& p, int64_t first, int64_t row, int64_t 
 }
 
 template <TensorType type>
-void multiply_strips(const MatmulParams& p) {
+void multiply(const MatmulParams& p) {
+  if (p.n >= kManyTokens) return ManyTokens<type>(p).run();
   const int64_t strip_rows = p.n <= kFewTokens ? p.row_end - p.row_begin : kStripRows;
   for (int64_t row = p.row_begin; row < p.row_end; row += strip_rows) {
     const int64_t end = row + strip_rows < p.row_end ? row + strip_rows : p.row_end;
@@ -300,9 +381,11 @@ void multiply_strips(const MatmulParams& p) {
 
 void matmul_interleaved(const MatmulParams& p) {
   HEARTH_CHECK(p.row_begin % kInterleavedRows == 0 && p.row_end % kInterleavedRows == 0);
-  if (p.w.type == TensorType::kQ4_K) return multiply_strips<TensorType::kQ4_K>(p);
+  HEARTH_CHECK(p.w.cols <= kInterleavedColumnsMax);
+  if (p.w.type == TensorType::kMXFP4) return multiply<TensorType::kMXFP4>(p);
+  if (p.w.type == TensorType::kQ4_K) return multiply<TensorType::kQ4_K>(p);
   HEARTH_CHECK(p.w.type == TensorType::kQ2_K);
-  multiply_strips<TensorType::kQ2_K>(p);
+  multiply<TensorType::kQ2_K>(p);
 }
 
 #else

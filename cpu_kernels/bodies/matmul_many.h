@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cpu_kernels/bodies/matmul_blocks.h"
+#include "cpu_kernels/bodies/turned_rows.h"
 
 namespace hearth::HEARTH_ISA {
 namespace {
@@ -117,6 +118,13 @@ HEARTH_INLINE void unpack_scales(const Byte* const* steps, int first_block, int 
   }
 }
 
+// A step of kTileRows rows, whose first block is `block` of the tile.
+template <typename F>
+HEARTH_INLINE void unpack_step(const Byte* const* steps, int block, WeightTile& tile) {
+  for (int b = 0; b < kStepBlocks; ++b) unpack_block<F>(steps, b, tile.codes[slot_of(block + b)]);
+  for (int quad = 0; quad < kTileRows / 4; ++quad) unpack_scales<F>(steps, block, quad, tile);
+}
+
 // The chunk of `blocks` blocks that begins at `first_step`, of rows row .. row + kTileRows - 1.
 // Rows past the end repeat the last.
 template <typename F>
@@ -130,8 +138,25 @@ void unpack_tile(const StepReader<F>& reader, int64_t row, int64_t row_end, int6
       steps[r] = reader.at(from, first_step + block / kStepBlocks, padded[r]);
       reader.prefetch(steps[r], kTileRows * reader.row_bytes);
     }
-    for (int b = 0; b < kStepBlocks; ++b) unpack_block<F>(steps, b, tile.codes[slot_of(block + b)]);
-    for (int quad = 0; quad < kTileRows / 4; ++quad) unpack_scales<F>(steps, block, quad, tile);
+    unpack_step<F>(steps, block, tile);
+  }
+}
+
+// The same of interleaved rows.
+template <TensorType type>
+void unpack_turned_tile(const StepReader<Format<type>>& reader, int64_t row, int64_t first_step,
+                        int blocks, WeightTile& tile) {
+  constexpr int64_t kBytes = int64_t{kTileRows} * Format<type>::kStepBytes;
+  const Byte* data = reader.row(row) + first_step * kBytes;
+  TurnedStep<type> stored;
+  for (int block = 0; block < blocks; block += kStepBlocks, data += kBytes) {
+    for (int64_t at = 0; at < kBytes; at += kLineBytes) {
+      _mm_prefetch(reinterpret_cast<const char*>(data + kBytes + at), _MM_HINT_T1);
+    }
+    stored.take(data);
+    const Byte* steps[kTileRows];
+    for (int r = 0; r < kTileRows; ++r) steps[r] = stored.row(r);
+    unpack_step<TurnedFormat<type>>(steps, block, tile);
   }
 }
 
@@ -277,7 +302,7 @@ class ManyTokens {
         blocks_ = static_cast<int>(rest < kChunkBlocks ? rest : kChunkBlocks);
         fill_panel<F>(p_, token, tokens, step * kStepBlocks, blocks_, panel_);
         for (int64_t row = p_.row_begin; row < p_.row_end; row += kTileRows) {
-          unpack_tile(reader_, row, p_.row_end, step, blocks_, tile_);
+          unpack(row, step);
           multiply_panel(row, token, tokens, step == 0);
         }
       }
@@ -285,6 +310,13 @@ class ManyTokens {
   }
 
  private:
+  void unpack(int64_t row, int64_t step) {
+    if constexpr (kInterleaves<type>) {
+      if (p_.w.interleaved) return unpack_turned_tile<type>(reader_, row, step, blocks_, tile_);
+    }
+    unpack_tile(reader_, row, p_.row_end, step, blocks_, tile_);
+  }
+
   void multiply_panel(int64_t row, int64_t first_token, int tokens, bool first_chunk) {
     int t = 0;
     for (; t + kTokenTile <= tokens; t += kTokenTile)

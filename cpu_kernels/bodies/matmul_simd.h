@@ -34,6 +34,18 @@ constexpr int kTileRows = static_cast<int>(sizeof(Bytes)) / 4;
 HEARTH_INLINE __m128i load_piece(const Byte* p) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
+HEARTH_INLINE void store_piece(Byte* p, __m128i piece) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), piece);
+}
+
+constexpr int kLineBytes = 64;
+
+// Asks for a line, into the second-level cache: by the time of use the first would have lost it.
+// Made where `v` is about to be used, which no compiler moves it away from: in bursts, as they
+// would gather them, requests wait for each other and loads for them.
+HEARTH_INLINE void ask_beside(Bytes& v, const Byte* line) {
+  asm volatile("prefetcht1 %1" : "+v"(v) : "m"(*line));
+}
 
 constexpr int64_t kEveryByte = 0x0101010101010101;
 constexpr uint64_t kBitOfByte = 0x8040201008040201;  // bit i of byte i
@@ -73,6 +85,14 @@ HEARTH_INLINE Bytes load_pieces(F address) {
                                    load_piece(address(i + 1)), 1);
   };
   return _mm512_inserti64x4(_mm512_castsi256_si512(pair(0)), pair(2), 1);
+}
+// Piece i to address(i).
+template <typename F>
+HEARTH_INLINE void store_pieces(Bytes v, F address) {
+  store_piece(address(0), _mm512_castsi512_si128(v));
+  store_piece(address(1), _mm512_extracti32x4_epi32(v, 1));
+  store_piece(address(2), _mm512_extracti32x4_epi32(v, 2));
+  store_piece(address(3), _mm512_extracti32x4_epi32(v, 3));
 }
 
 // Each 32-bit word of piece i is word(i), a constant.
@@ -240,6 +260,11 @@ template <typename F>
 HEARTH_INLINE Bytes load_pieces(F address) {
   const Bytes v = _mm256_castsi128_si256(load_piece(address(0)));
   return _mm256_inserti128_si256(v, load_piece(address(1)), 1);
+}
+template <typename F>
+HEARTH_INLINE void store_pieces(Bytes v, F address) {
+  store_piece(address(0), _mm256_castsi256_si128(v));
+  store_piece(address(1), _mm256_extracti128_si256(v, 1));
 }
 
 template <typename F>

@@ -208,6 +208,12 @@ HEARTH_INLINE __m256 load_half_heads(const Byte* step) {
 }
 #endif
 
+// 2^(e - 127): e as exponent bits, the subnormal 0.5 * 2^-126 for e = 0.
+HEARTH_INLINE __m256 powers_of_two(__m256i e) {
+  const __m256i exponents = _mm256_slli_epi32(e, 23);
+  return _mm256_castsi256_ps(_mm256_max_epu32(exponents, _mm256_set1_epi32(1 << 22)));
+}
+
 struct SmallBlocks {
   static constexpr int kBlock = 32;
   static constexpr int kRows = 8;
@@ -228,9 +234,7 @@ struct Format<TensorType::kMXFP4> : SmallBlocks {
     return look_up_nibbles<1, 17>(kMxfp4Values, kOffset, blocks);
   }
   static HEARTH_INLINE void scales(const Byte* step, Scales& s) {
-    // 2^(e - 127): e as exponent bits, the subnormal 0.5 * 2^-126 for e = 0.
-    const __m256i exponents = _mm256_slli_epi32(load_byte_heads<17>(step), 23);
-    s.scales[0] = _mm256_castsi256_ps(_mm256_max_epu32(exponents, _mm256_set1_epi32(1 << 22)));
+    s.scales[0] = powers_of_two(load_byte_heads<17>(step));
   }
 };
 

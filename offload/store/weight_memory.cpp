@@ -166,7 +166,7 @@ void WeightMemory::interleave_experts(TensorDir& dir, const Workers& workers) {
     });
     if (run == runs_.end() || !is_expert_stack(tensor)) continue;
     const int64_t cols = tensor.dims[0];
-    if (!can_interleave(tensor.type, tensor.dims[1])) continue;
+    if (!can_interleave(tensor.type, tensor.dims[1], cols)) continue;
     unsigned char* data = run->data() + (tensor.data - run->data());
     const int64_t group_bytes = kInterleavedRows * row_bytes(tensor.type, cols);
     const int64_t groups = static_cast<int64_t>(tensor.bytes) / group_bytes;

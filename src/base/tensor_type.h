@@ -55,6 +55,7 @@ const TypeInfo& type_info(TensorType type);
 int64_t row_bytes(TensorType type, int64_t cols);
 
 constexpr int kInterleavedRows = 16;
+constexpr int64_t kInterleavedColumnsMax = 16384;
 
 // A view of a matrix as stored: `rows` rows of `cols` weights, row after row without padding.
 // The row is the output dimension, the column the contiguous input dimension.

@@ -7,10 +7,12 @@
 
 namespace hearth {
 
-// Whether rows of this type are worth it, and kernels take them so.
-bool can_interleave(TensorType type, int64_t rows);
+// Whether matrices of this type and shape are worth it, and kernels take them so.
+bool can_interleave(TensorType type, int64_t rows, int64_t cols);
 
 // Interleaves kInterleavedRows rows that follow each other, in place. `scratch` has room for them.
+// MXFP4's blocks of 17 bytes have no words of 32 bits in common with each other: of each 256
+// columns of a row, the eight exponents come first, then the codes.
 void interleave_rows(TensorType type, int64_t cols, unsigned char* rows, unsigned char* scratch);
 
 }  // namespace hearth

@@ -17,7 +17,7 @@ std::vector<const Kernels*> tables() {
   return all;
 }
 
-constexpr TensorType kTypes[] = {TensorType::kQ2_K, TensorType::kQ4_K};
+constexpr TensorType kTypes[] = {TensorType::kMXFP4, TensorType::kQ2_K, TensorType::kQ4_K};
 
 }  // namespace
 
@@ -26,6 +26,16 @@ TEST_CASE("interleaved rows take turns, a word each") {
     Case c(type, 32, 512, 1, 3);
     c.interleave();
     const int64_t bytes = row_bytes(type, 512);
+    if (type == TensorType::kMXFP4) {  // exponents of eight blocks first
+      for (int64_t at = 0; at < 32 * bytes; at += 8 * 17) {
+        unsigned char step[8 * 17];
+        std::memcpy(step, c.weights.data() + at, sizeof(step));
+        for (int b = 0; b < 8; ++b) {
+          c.weights[at + b] = step[17 * b];
+          std::memcpy(c.weights.data() + at + 8 + 16 * b, step + 17 * b + 1, 16);
+        }
+      }
+    }
     int64_t wrong = 0;
     for (int64_t row = 0; row < 32; ++row) {
       for (int64_t i = 0; i < bytes; ++i) {
@@ -38,9 +48,12 @@ TEST_CASE("interleaved rows take turns, a word each") {
 }
 
 TEST_CASE("formats and shapes that are not interleaved") {
-  CHECK(can_interleave(TensorType::kQ4_K, 32));
-  CHECK_FALSE(can_interleave(TensorType::kQ4_K, 24));
-  CHECK_FALSE(can_interleave(TensorType::kQ5_K, 32));
+  CHECK(can_interleave(TensorType::kQ4_K, 32, 256));
+  CHECK(can_interleave(TensorType::kMXFP4, 32, 16384));
+  CHECK_FALSE(can_interleave(TensorType::kQ4_K, 24, 256));
+  CHECK_FALSE(can_interleave(TensorType::kQ5_K, 32, 256));
+  CHECK_FALSE(can_interleave(TensorType::kMXFP4, 32, 32));
+  CHECK_FALSE(can_interleave(TensorType::kMXFP4, 32, 16640));
   CHECK_FALSE(choose_kernels("reference").reads_interleaved);
 }
 
