@@ -55,7 +55,6 @@ struct InterleavedSums {
 //   kWords        of a row's step
 //   kFactorsWord  the one with d and dmin, or -1
 //   kOffset       of the codes that are multiplied, or 0
-//   kBytesAhead   from what is multiplied to what is asked for
 //   add_step      adds a step
 template <TensorType type>
 struct Interleaved;
@@ -64,7 +63,6 @@ template <>
 struct Interleaved<TensorType::kMXFP4> {
   using Stored = Format<TensorType::kMXFP4>;
   static constexpr int kWords = 34, kFactorsWord = -1, kOffset = Stored::kOffset;
-  static constexpr int kBytesAhead = 3264;
 
   template <int tokens>
   static HEARTH_INLINE void add_step(const InterleavedStep& step, InterleavedSums<tokens>& sums) {
@@ -112,7 +110,7 @@ struct Interleaved<TensorType::kMXFP4> {
 
 template <>
 struct Interleaved<TensorType::kQ4_K> {
-  static constexpr int kWords = 36, kFactorsWord = 0, kOffset = 0, kBytesAhead = 3456;
+  static constexpr int kWords = 36, kFactorsWord = 0, kOffset = 0;
 
   template <int tokens>
   static HEARTH_INLINE void add_step(const InterleavedStep& step, InterleavedSums<tokens>& sums) {
@@ -170,7 +168,7 @@ struct Interleaved<TensorType::kQ4_K> {
 
 template <>
 struct Interleaved<TensorType::kQ2_K> {
-  static constexpr int kWords = 21, kFactorsWord = 20, kOffset = 0, kBytesAhead = 2688;
+  static constexpr int kWords = 21, kFactorsWord = 20, kOffset = 0;
 
   // Words 4 + 8 half .. have the codes of blocks 4 half .. 4 half + 3, two bits of each byte a
   // block, the first four words those of the first group of each.
@@ -297,9 +295,9 @@ class InterleavedMatmul {
     }
   }
 
-  // What is read kBytesAhead later: of this call, or the caller's.
+  // What is read kStreamAhead later: of this call, or the caller's.
   HEARTH_INLINE const Byte* ahead_of(const Byte* data, const Byte* end) const {
-    const Byte* ahead = data + F::kBytesAhead;
+    const Byte* ahead = data + kStreamAhead;
     return ahead < end || p_.next == nullptr ? ahead : p_.next + (ahead - end);
   }
 
