@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "base/tensor_type.h"
+
 namespace hearth {
 
 // How fast weights of one format are multiplied, by the number of tokens they are multiplied with.
@@ -20,8 +22,13 @@ struct MatmulRate {
 
 constexpr int32_t kStreamedTokens = 4;
 
+// As in GGUF tools, "MXFP4"; of interleaved rows (format/interleave.h) "Q4_K interleaved".
+std::string format_name(TensorType type, bool interleaved);
+// Whether it is such a name.
+bool is_format_name(const std::string& name);
+
 struct FormatRates {
-  std::string format;      // as in GGUF tools: "MXFP4"
+  std::string format;      // as format_name has it
   double stream_gb_s = 0;  // one token, all cores, weights out of memory
   // By ascending tokens, the first 1. Up to kStreamedTokens with weights in the caches, since
   // kernels then compute while they read; for more with weights out of memory, as in prompts.

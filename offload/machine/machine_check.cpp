@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "base/tensor_type.h"
 #include "offload/machine/machine_faults.h"
 
 namespace hearth {
@@ -49,9 +48,7 @@ std::vector<std::string> names_of(const std::vector<T>& items, std::string T::*n
 }
 
 void check_format(const FormatRates& rates, const std::string& pointer, ProfileFaults& faults) {
-  const bool is_known = find_type_by_name(rates.format.c_str()) != nullptr ||
-                        rates.format == type_info(TensorType::kF8_E4M3).name;
-  if (!faults.at(pointer + "/format") && !is_known) {
+  if (!faults.at(pointer + "/format") && !is_format_name(rates.format)) {
     faults.add(pointer + "/format", shown(rates.format) + " is no weight format");
   }
   int32_t before = 0;

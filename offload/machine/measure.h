@@ -41,6 +41,7 @@ int64_t read_part(const Kernels& kernels, const Workers& workers, const ProbeMem
 std::span<const TensorType> measured_formats();
 
 // What the team does with one table. `formats` may be empty: then only what needs none is measured.
+// Those that the engine interleaves for this table have rates of both ways.
 // `on_format` is called before each.
 IsaRates measure_isa(const Kernels& kernels, const Workers& workers, const ProbeMemory& memory,
                      std::span<const TensorType> formats, const MeasureTimes& times,

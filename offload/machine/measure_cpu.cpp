@@ -5,6 +5,7 @@
 
 #include "base/buffer.h"
 #include "base/tensor_type.h"
+#include "format/interleave.h"
 #include "offload/machine/measure.h"
 #include "offload/machine/timing.h"
 
@@ -88,9 +89,10 @@ class FormatProbe {
         outputs_(static_cast<size_t>(workers.threads() * kCachedRowsMax * kStreamedTokens) *
                  sizeof(float)) {}
 
-  FormatRates measure(TensorType type, const MeasureTimes& times) {
+  FormatRates measure(TensorType type, bool interleaved, const MeasureTimes& times) {
+    interleaved_ = interleaved;
     FormatRates rates;
-    rates.format = type_info(type).name;
+    rates.format = format_name(type, interleaved);
     rates.stream_gb_s = stream_gb_s(type, times.stream);
     for (const int32_t tokens : kTokens) {
       const double gflop_s = tokens <= kStreamedTokens ? cached_gflop_s(type, tokens, times.matmul)
@@ -101,7 +103,8 @@ class FormatProbe {
   }
 
  private:
-  void multiply(const Matrix& w, RowRange rows, int32_t tokens, float* y, int64_t y_stride) {
+  void multiply(Matrix w, RowRange rows, int32_t tokens, float* y, int64_t y_stride) {
+    w.interleaved = interleaved_;
     kernels_.matmul({.w = w,
                      .x = activations_.values(),
                      .xq = activations_.rounded(),
@@ -193,6 +196,7 @@ class FormatProbe {
   ProbeActivations activations_;
   Buffer outputs_;
   std::vector<RowRange> pieces_;
+  bool interleaved_ = false;  // whether the memory is taken for such rows
 };
 
 double registers_gflop_s(const Kernels& kernels, const Workers& workers, double seconds) {
@@ -255,7 +259,10 @@ IsaRates measure_isa(const Kernels& kernels, const Workers& workers, const Probe
   FormatProbe probe(kernels, workers, memory);
   for (const TensorType type : formats) {
     if (on_format) on_format();
-    rates.formats.push_back(probe.measure(type, times));
+    rates.formats.push_back(probe.measure(type, false, times));
+    if (kernels.reads_interleaved && can_interleave(type, kInterleavedRows)) {
+      rates.formats.push_back(probe.measure(type, true, times));
+    }
   }
   return rates;
 }

@@ -188,19 +188,22 @@ HeldShares held_shares(const ModelShape& model, const Placement& placement) {
   return held;
 }
 
-ExpertTimes CostModel::expert_times(const LayerShape& layer, bool on_gpu, double in_vram,
-                                    double elsewhere, double tokens_each, bool prompt) const {
+ExpertTimes CostModel::expert_times(const Placement& placement, const LayerShape& layer,
+                                    bool on_gpu, const ExpertWork& work) const {
   ExpertTimes times;
-  if (in_vram > 0) {
-    add_gpu(gpu_rates_->multiply_experts(layer.expert, tokens_each, prompt), in_vram, times.on_gpu);
+  if (work.in_vram > 0) {
+    add_gpu(gpu_rates_->multiply_experts(layer.expert, work.tokens_each, work.prompt), work.in_vram,
+            times.on_gpu);
   }
-  if (elsewhere > 0) add_others(layer, on_gpu, elsewhere, tokens_each, prompt, times);
+  if (work.elsewhere > 0) add_others(placement, layer, on_gpu, work, times);
   return times;
 }
 
-void CostModel::add_others(const LayerShape& layer, bool on_gpu, double experts, double tokens_each,
-                           bool prompt, ExpertTimes& times) const {
-  const BoundSeconds each = cpu_.multiply(layer.expert, tokens_each);
+void CostModel::add_others(const Placement& placement, const LayerShape& layer, bool on_gpu,
+                           const ExpertWork& work, ExpertTimes& times) const {
+  const double experts = work.elsewhere;
+  const BoundSeconds each =
+      cpu_.multiply(layer.expert, work.tokens_each, placement.interleaves_experts());
   const double on_cpu = experts * each.total();
   times.beside_copies = on_cpu;
   if (!on_gpu) {
@@ -223,9 +226,9 @@ void CostModel::add_others(const LayerShape& layer, bool on_gpu, double experts,
                     best);
   if (best == on_cpu) return;
   times.sent = best == link ? 1 : both / link_beside;
-  if (prompt) {
-    add_gpu(gpu_rates_->multiply_experts(layer.expert, tokens_each, prompt), times.sent * experts,
-            times.on_gpu);
+  if (work.prompt) {
+    add_gpu(gpu_rates_->multiply_experts(layer.expert, work.tokens_each, true),
+            times.sent * experts, times.on_gpu);
   }
 }
 
@@ -258,7 +261,7 @@ void CostModel::add_experts(const Layers& layers, const Placement& placement, co
   const double from_disk = touched * (1 - in_memory);
   const auto bytes = static_cast<double>(layer.expert_bytes);
   const ExpertTimes times =
-      expert_times(layer, layers.on_gpu, hits, misses, tokens_each, tokens.neighbours);
+      expert_times(placement, layer, layers.on_gpu, {hits, misses, tokens_each, tokens.neighbours});
   Cost on_disk;
   if (from_disk > 0) {
     // A token's hash-routed experts are asked for when its step begins. What arrives last is then

@@ -55,6 +55,14 @@ struct ExpertTimes {
   double beside_copies = 0;  // seconds of the others, all on the cores, while copies use the link
 };
 
+// Some of a layer's experts, and what they do.
+struct ExpertWork {
+  double in_vram;      // of them; 0 where the layer isn't on the GPU
+  double elsewhere;    // the others
+  double tokens_each;  // that each is multiplied with
+  bool prompt;         // of a chunk
+};
+
 // Shares of a layer's experts that a placement holds.
 struct HeldShares {
   double vram = 0;        // in VRAM, of a layer on the GPU
@@ -87,10 +95,8 @@ class CostModel {
   // The parts of a decode step. A layer's is all of it but its routed experts.
   Cost layer_step(const Placement& placement, const Workload& work, int32_t layer) const;
   Cost head_step(const Placement& placement, const Workload& work) const;
-  // `tokens_each`: that each expert is multiplied with; `prompt`: of a chunk. A layer that isn't on
-  // the GPU has none in VRAM.
-  ExpertTimes expert_times(const LayerShape& layer, bool on_gpu, double in_vram, double elsewhere,
-                           double tokens_each, bool prompt) const;
+  ExpertTimes expert_times(const Placement& placement, const LayerShape& layer, bool on_gpu,
+                           const ExpertWork& work) const;
   // The last two only with a GPU. Of a layer on it that has experts elsewhere: what goes down, what
   // comes back.
   double sync_seconds() const { return 2 * gpu_->sync_us * 1e-6; }
@@ -107,8 +113,8 @@ class CostModel {
                      Cost& cost) const;
   void add_experts(const Layers& layers, const Placement& placement, const Tokens& tokens,
                    Outlook outlook, double dense_seconds, Cost& cost) const;
-  void add_others(const LayerShape& layer, bool on_gpu, double experts, double tokens_each,
-                  bool prompt, ExpertTimes& times) const;
+  void add_others(const Placement& placement, const LayerShape& layer, bool on_gpu,
+                  const ExpertWork& work, ExpertTimes& times) const;
   void add_head(const Placement& placement, int32_t rows, Cost& cost) const;
   void add_chunk(const Placement& placement, int64_t position, int64_t tokens, double times,
                  Cost& cost) const;

@@ -46,18 +46,27 @@ CpuRates::CpuRates(const Machine& machine, const std::string& isa, int32_t threa
       threads_(threads),
       share_(std::min(1.0, static_cast<double>(threads) / machine.cpu.cores)) {}
 
-// Where a format has no rates, those of the slowest stand in.
-const FormatRates& CpuRates::rates_of(TensorType type) const {
-  const auto known = std::ranges::find(isa_.formats, type_info(type).name, &FormatRates::format);
-  if (known != isa_.formats.end()) return *known;
+const FormatRates* CpuRates::find_rates(TensorType type, bool interleaved) const {
+  const auto known =
+      std::ranges::find(isa_.formats, format_name(type, interleaved), &FormatRates::format);
+  return known == isa_.formats.end() ? nullptr : &*known;
+}
+
+// Where a format has no rates of interleaved rows, those of stored ones stand in; where it has
+// none, those of the slowest.
+const FormatRates& CpuRates::rates_of(TensorType type, bool interleaved) const {
+  const FormatRates* known = interleaved ? find_rates(type, true) : nullptr;
+  if (known == nullptr) known = find_rates(type, false);
+  if (known != nullptr) return *known;
   return *std::ranges::min_element(
       isa_.formats, {}, [](const FormatRates& rates) { return rates.matmul.front().gflop_s; });
 }
 
-BoundSeconds CpuRates::multiply(const std::vector<MatrixUse>& uses, double tokens) const {
+BoundSeconds CpuRates::multiply(const std::vector<MatrixUse>& uses, double tokens,
+                                bool interleaved) const {
   BoundSeconds seconds;
   for (const MatrixUse& use : uses) {
-    const FormatRates& rates = rates_of(use.type);
+    const FormatRates& rates = rates_of(use.type, interleaved);
     const auto weights = static_cast<double>(use.weights);
     const double reading = static_cast<double>(use.bytes) / (rates.stream_gb_s * 1e9);
     const double total =

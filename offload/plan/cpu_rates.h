@@ -29,7 +29,9 @@ class CpuRates {
 
   // Seconds to multiply these matrices with `tokens` tokens: they are read from memory once. With
   // few tokens the slower of reading and arithmetic counts; with more the rates are of both.
-  BoundSeconds multiply(const std::vector<MatrixUse>& uses, double tokens) const;
+  // `interleaved`: their rows are, where formats have such rates.
+  BoundSeconds multiply(const std::vector<MatrixUse>& uses, double tokens,
+                        bool interleaved = false) const;
   double attend(double flops, bool prompt) const;
   // Values that pass through the cores between products: read and written.
   double pass(double bytes) const;
@@ -40,7 +42,8 @@ class CpuRates {
   const IsaRates& rates() const { return isa_; }
 
  private:
-  const FormatRates& rates_of(TensorType type) const;
+  const FormatRates* find_rates(TensorType type, bool interleaved) const;
+  const FormatRates& rates_of(TensorType type, bool interleaved) const;
 
   const Machine& machine_;
   const IsaRates& isa_;

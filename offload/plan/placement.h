@@ -19,6 +19,9 @@ struct Placement {
 
   bool operator==(const Placement&) const = default;
   bool uses_gpu() const { return gpu_layers > 0; }
+  // Whether experts stay in RAM for the CPU alone: the engine then interleaves their rows, where
+  // its kernels like that.
+  bool interleaves_experts() const { return !uses_gpu() && nvme_experts == 0; }
   bool on_gpu(int64_t layer, int64_t layers) const { return layer >= layers - gpu_layers; }
 };
 

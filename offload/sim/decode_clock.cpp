@@ -40,7 +40,8 @@ LayerTimes times_of(const CostModel& costs, const ModelShape& model, const Plan&
   times.hashed = shape.hashed;
   times.bytes = static_cast<double>(shape.expert_bytes);
   times.dense = costs.layer_step(plan.placement, plan.work, layer);
-  const ExpertTimes experts = costs.expert_times(shape, times.gpu, times.gpu ? 1 : 0, 1, 1, false);
+  const ExpertTimes experts =
+      costs.expert_times(plan.placement, shape, times.gpu, {times.gpu ? 1.0 : 0.0, 1, 1, false});
   times.on_gpu = experts.on_gpu;
   times.on_host = experts.on_host;
   times.gpu_seconds = experts.on_gpu.total();

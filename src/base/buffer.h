@@ -3,7 +3,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 #include <utility>
+
+#include "base/workers.h"
 
 namespace hearth {
 
@@ -22,6 +26,9 @@ class Buffer {
   // Commits all of it and keeps it from being paged out; false where the system doesn't let this
   // user.
   bool lock();
+  // Commits its first `bytes`, or all where it has fewer, which nobody has written to yet: each
+  // thread the part that is its own in loops over all of it, so on the thread's NUMA node.
+  void commit(const Workers& workers, size_t bytes = SIZE_MAX) const;
 
   unsigned char* data() const { return data_; }
   size_t bytes() const { return bytes_; }
@@ -39,5 +46,9 @@ class Buffer {
   unsigned char* data_ = nullptr;
   size_t bytes_ = 0;
 };
+
+int64_t total_bytes(std::span<const Buffer* const> buffers);
+// All of each.
+void commit(std::span<const Buffer* const> buffers, const Workers& workers);
 
 }  // namespace hearth

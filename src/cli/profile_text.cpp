@@ -41,13 +41,13 @@ void add_memory(const Machine& machine, Out out) {
 
 void add_formats(const IsaRates& isa, Out out) {
   if (isa.formats.empty()) return;
-  fmt::format_to(out, "  {:<10} {:>10}", "", "from memory");
+  fmt::format_to(out, "  {:<16} {:>10}", "", "from memory");
   for (const MatmulRate& rate : isa.formats.front().matmul) {
     fmt::format_to(out, " {:>10}", fmt::format("{} tokens", rate.tokens));
   }
-  fmt::format_to(out, "\n  {:<10} {:>10} {:>10}\n", "format", "GB/s", "GFLOP/s");
+  fmt::format_to(out, "\n  {:<16} {:>10} {:>10}\n", "format", "GB/s", "GFLOP/s");
   for (const FormatRates& format : isa.formats) {
-    fmt::format_to(out, "  {:<10} {:>10.1f}", format.format, format.stream_gb_s);
+    fmt::format_to(out, "  {:<16} {:>10.1f}", format.format, format.stream_gb_s);
     for (const MatmulRate& rate : format.matmul) fmt::format_to(out, " {:>10.1f}", rate.gflop_s);
     fmt::format_to(out, "\n");
   }

@@ -9,7 +9,12 @@ namespace {
 class HostSequence : public Sequence {
  public:
   HostSequence(const RunnerParts& parts, int64_t context)
-      : cache(parts.config, parts.kv, context, parts.limits) {}
+      : cache(parts.config, parts.kv, context, parts.limits) {
+    // The rows of a chunk in all layers, ring and carried state. What later ones add is a few
+    // hundred bytes a token and layer, which takes a thousandth of the token's time to clear: not
+    // worth having a cache for a million tokens committed before anyone writes a long text.
+    cache.commit(parts.workers, parts.limits.chunk_tokens);
+  }
   int64_t context() const override { return cache.context(); }
   int64_t bytes() const override { return cache.bytes(); }
   void clear() override { cache.position = 0; }

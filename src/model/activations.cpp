@@ -84,49 +84,46 @@ Activations::Activations(const ModelConfig& config, const Kernels& kernels, int6
   logits = floats(logit_rows * config.vocab);
 }
 
-int64_t Activations::bytes() const {
-  size_t total = 0;
-  for (const Buffer* buffer : {&streams,
-                               &next_streams,
-                               &mixes,
-                               &coefficients,
-                               &plain_angles.cosines,
-                               &plain_angles.sines,
-                               &plain_angles.minus_sines,
-                               &compressed_angles.cosines,
-                               &compressed_angles.sines,
-                               &compressed_angles.minus_sines,
-                               &q,
-                               &kv,
-                               &entry_inputs,
-                               &index_inputs,
-                               &index_q,
-                               &index_weights,
-                               &index_q_transposed,
-                               &index_weights_padded,
-                               &index_scores,
-                               &index_order,
-                               &selected,
-                               &selected_count,
-                               &attended_rows,
-                               &attention_scores,
-                               &thread_row,
-                               &group_rows,
-                               &router_scores,
-                               &guess_scores,
-                               &picks,
-                               &pick_weights,
-                               &shared_gate,
-                               &shared_up,
-                               &logits}) {
-    total += buffer->bytes();
-  }
-  int64_t rows = 0;
-  for (const ActivationBuffer* buffer :
+std::vector<const Buffer*> Activations::buffers() const {
+  std::vector<const Buffer*> all = experts.buffers();
+  all.insert(all.end(), {&streams,
+                         &next_streams,
+                         &mixes,
+                         &coefficients,
+                         &plain_angles.cosines,
+                         &plain_angles.sines,
+                         &plain_angles.minus_sines,
+                         &compressed_angles.cosines,
+                         &compressed_angles.sines,
+                         &compressed_angles.minus_sines,
+                         &q,
+                         &kv,
+                         &entry_inputs,
+                         &index_inputs,
+                         &index_q,
+                         &index_weights,
+                         &index_q_transposed,
+                         &index_weights_padded,
+                         &index_scores,
+                         &index_order,
+                         &selected,
+                         &selected_count,
+                         &attended_rows,
+                         &attention_scores,
+                         &thread_row,
+                         &group_rows,
+                         &router_scores,
+                         &guess_scores,
+                         &picks,
+                         &pick_weights,
+                         &shared_gate,
+                         &shared_up,
+                         &logits});
+  for (const ActivationBuffer* rows :
        {&streams_normed, &x, &q_low, &attention_out, &grouped_out, &shared_hidden, &head_x}) {
-    rows += buffer->bytes();
+    all.push_back(&rows->memory());
   }
-  return static_cast<int64_t>(total) + rows + experts.bytes();
+  return all;
 }
 
 }  // namespace hearth

@@ -44,6 +44,7 @@ class Forward::Pass {
         store_(layer_experts(weights), config.experts, config.experts_used, limits.chunk_tokens,
                std::move(cache)),
         lookahead_(config.layers, config.experts_used) {
+    commit(act_.buffers(), workers);
     batch_.rows.reserve(limits.chunk_tokens);
     batch_.segments.reserve(limits.chunk_tokens);
     batch_.first_rows.reserve(limits.chunk_tokens);

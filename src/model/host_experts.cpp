@@ -18,7 +18,10 @@ HostExperts::HostExperts(const ModelConfig& config, std::vector<LayerExperts> la
              std::move(cache)),
       picks_(static_cast<size_t>(limits.chunk_tokens) * config.experts_used),
       weights_(static_cast<size_t>(limits.chunk_tokens) * (config.experts_used + 1)),
-      counts_(limits.chunk_tokens) {}
+      counts_(limits.chunk_tokens) {
+  x_.memory().commit(workers);
+  commit(scratch_.buffers(), workers);
+}
 
 void HostExperts::begin(int32_t layer, const HostExpertWork& work) {
   HEARTH_CHECK(work.n <= std::ssize(counts_));

@@ -37,6 +37,18 @@ KvCache::KvCache(const ModelConfig& config, KvType type, int64_t context, const 
   }
 }
 
+void KvCache::commit(const Workers& workers, int64_t tokens) {
+  for (const LayerCache& layer : layers_) {
+    layer.window.commit(workers);
+    for (const CompressedCache* cache : {&layer.entries, &layer.index}) {
+      if (cache->ratio == 0) continue;
+      const int64_t rows = (tokens + cache->ratio - 1) / cache->ratio;
+      cache->rows.commit(workers, static_cast<size_t>(rows * cache->width * kv_value_bytes(type_)));
+      cache->carry.commit(workers);
+    }
+  }
+}
+
 int64_t KvCache::bytes() const {
   size_t total = 0;
   for (const LayerCache& layer : layers_) {

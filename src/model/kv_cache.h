@@ -1,6 +1,6 @@
 // What one sequence remembers: per layer a ring of raw rows, the compressed rows that grow with the
 // context, and the unfinished windows the compressors carry between calls. Sized once from the
-// context; memory is committed by the operating system as rows are written.
+// context; memory that isn't committed before is by the operating system as rows are written.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/limits.h"
+#include "base/workers.h"
 #include "cpu_kernels/kernels.h"
 #include "model/config.h"
 
@@ -46,6 +47,9 @@ class KvCache {
  public:
   // Throws Error where the address space for `context` tokens is refused.
   KvCache(const ModelConfig& config, KvType type, int64_t context, const Limits& limits);
+
+  // Has the system clear what the first `tokens` tokens write now, not while they run.
+  void commit(const Workers& workers, int64_t tokens);
 
   KvType type() const { return type_; }
   int64_t context() const { return context_; }

@@ -32,6 +32,7 @@ class ActivationBuffer {
   // The rows, about to be written anew.
   ActivationRows& fresh();
   int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }
+  const Buffer& memory() const { return memory_; }
   float* values() const { return rows_.values; }
 
  private:

@@ -138,10 +138,8 @@ ExpertScratch::ExpertScratch(const ModelConfig& config, const Kernels& kernels, 
   products.reserve(2 * std::min<int64_t>(config.experts, n * used));
 }
 
-int64_t ExpertScratch::bytes() const {
-  size_t total = 0;
-  for (const Buffer* buffer : {&gate, &up, &slot_rows, &out_rows, &out}) total += buffer->bytes();
-  return static_cast<int64_t>(total) + hidden.bytes();
+std::vector<const Buffer*> ExpertScratch::buffers() const {
+  return {&gate, &up, &hidden.memory(), &slot_rows, &out_rows, &out};
 }
 
 void routed_experts(Compute& compute, StageTotals& totals, ExpertScratch& scratch,

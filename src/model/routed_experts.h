@@ -31,7 +31,8 @@ void gate_and_up(Compute& compute, StageTotals& totals, std::span<const ExpertGr
 // Scratch memory for `n` rows, each with experts_used picks.
 struct ExpertScratch {
   ExpertScratch(const ModelConfig& config, const Kernels& kernels, int64_t n);
-  int64_t bytes() const;
+  std::vector<const Buffer*> buffers() const;  // all memory it takes
+  int64_t bytes() const { return total_bytes(buffers()); }
 
   int32_t used;
   int64_t dim;

@@ -44,7 +44,8 @@ struct RopeAngles {
 struct Activations {
   Activations(const ModelConfig& config, const Kernels& kernels, int64_t context, int threads,
               const Limits& limits);
-  int64_t bytes() const;
+  std::vector<const Buffer*> buffers() const;  // all memory they take
+  int64_t bytes() const { return total_bytes(buffers()); }
 
   float* streams_row(int32_t row) const { return streams.as<float>() + row * streams_stride; }
   // The place of the sub-layer's output, behind the row's streams.

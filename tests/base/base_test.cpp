@@ -1,6 +1,10 @@
 #include <doctest/doctest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -70,6 +74,30 @@ TEST_CASE("a buffer is zeroed, movable and refuses the impossible") {
   other.data()[9999] = 1;
   CHECK(other.bytes() == 10000);
   CHECK_THROWS_AS(Buffer(size_t{1} << 62), Error);
+}
+
+TEST_CASE("what is committed of a buffer lies in memory before anyone reads or writes it") {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const auto committed_bytes = [&](const Buffer& buffer) {
+    std::vector<unsigned char> pages((buffer.bytes() + page - 1) / page);
+    REQUIRE(::mincore(buffer.data(), buffer.bytes(), pages.data()) == 0);
+    return page * std::ranges::count_if(pages, [](unsigned char p) { return (p & 1) != 0; });
+  };
+  constexpr size_t kHugePage = 2 << 20, kPart = 4 * kHugePage + 1;
+  for (const int threads : {1, 3}) {
+    const Workers workers(threads);
+    for (const size_t bytes : {size_t{1}, 3 * page, 9 * kHugePage + 5 * page}) {
+      CAPTURE(bytes);
+      const Buffer buffer(bytes);
+      buffer.commit(workers, kPart);
+      CHECK(committed_bytes(buffer) >= std::min(bytes, kPart));
+      CHECK(committed_bytes(buffer) <= kPart + kHugePage);
+      buffer.commit(workers);
+      CHECK(committed_bytes(buffer) >= bytes);
+      CHECK(std::ranges::count(std::span(buffer.data(), bytes), 0) == static_cast<int64_t>(bytes));
+    }
+    Buffer().commit(workers);
+  }
 }
 
 TEST_CASE("sizes are read in the unit that fits them") {

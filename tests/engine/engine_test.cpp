@@ -1,10 +1,12 @@
 // Sessions and answers on the small real models.
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
+#include <sstream>
 #include <vector>
 
 #include "base/error.h"
@@ -120,6 +122,27 @@ TEST_CASE(
   const std::vector<int32_t> other(text.begin() + 1, text.end());
   CHECK(generate(*engine, *session, other, options).prefill_tokens == std::ssize(other));
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && \
+    !defined(__SANITIZE_THREAD__)  // which take memory of their own
+TEST_CASE(
+    "the system clears scratch memory and cache rows while a model is loaded, not in a prompt") {
+  const auto resident_bytes = [] {
+    std::istringstream statm(test::read_text("/proc/self/statm"));
+    int64_t all = 0, resident = 0;
+    statm >> all >> resident;
+    return resident * ::sysconf(_SC_PAGESIZE);
+  };
+  const auto engine = open_demo(1024);
+  const int64_t chunk = engine->chunk_tokens(), loaded = resident_bytes();
+  const auto session = engine->new_session();
+  const int64_t begun = resident_bytes();
+  CHECK(begun - loaded >= session->bytes() * chunk / 1024 / 2);
+  session->feed(std::vector<int32_t>(chunk, 7));
+  constexpr int64_t kOfOthers = 2 << 20;  // stacks, what the program keeps of its own
+  CHECK(resident_bytes() - begun < engine->plan().scratch_bytes / 16 + kOfOthers);
+}
+#endif
 
 TEST_CASE("limits: the context ends an answer, a prompt beyond it is refused and changes nothing") {
   const auto engine = open_demo(16);

@@ -20,6 +20,7 @@ inline Machine a_machine() {
       .features = {"avx2", "avx512f"},
       .isas = {{"avx512", 3000, 900, 950, {{"MXFP4", 80.1, {{1, 500}, {4, 800}, {64, 2000}}}}},
                {"avx2", 1500, 500, 550, {}}}};
+  machine.cpu.isas[0].formats.push_back({"Q4_K interleaved", 82, {{1, 600}}});
   machine.read_gb_s = 0.1 + 0.2;  // no short decimal number
   machine.nodes = {{int64_t{64} << 30, 8, 90, 70, {90, 40}},
                    {int64_t{64} << 30, 8, 91, 71, {41, 91}}};

@@ -78,10 +78,16 @@ TEST_CASE("every table and format gets its rates, by ascending tokens") {
     CHECK(rates.matmul_gflop_s > 0);
     CHECK(rates.attention_gflop_s > 0);
     CHECK(rates.prompt_attention_gflop_s > 0);
-    REQUIRE(std::ssize(rates.formats) == calls);
+    const auto is_interleaved = [](const FormatRates& format) {
+      return format.format.ends_with(" interleaved");
+    };
+    const int64_t interleaved = std::ranges::count_if(rates.formats, is_interleaved);
+    CHECK(interleaved == (is_best && kernels->reads_interleaved ? 2 : 0));
+    REQUIRE(std::ssize(rates.formats) == calls + interleaved);
     CHECK(calls == (is_best ? std::ssize(measured_formats()) : std::ssize(some)));
     for (const FormatRates& format : rates.formats) {
       CAPTURE(format.format);
+      CHECK(is_format_name(format.format));
       CHECK(format.stream_gb_s > 0);
       REQUIRE(format.matmul.size() == 6);
       CHECK(format.matmul.front().tokens == 1);

@@ -12,6 +12,7 @@ namespace hearth {
 namespace {
 
 using test::RandomCases;
+using test::rates_of;
 using test::small_disk;
 using test::small_gpu;
 using test::small_machine;
@@ -250,6 +251,37 @@ TEST_CASE("without a GPU decode is bound by memory, and below what the bytes all
   }
   CHECK(plan.predict.decode_tok_s < 90e9 / bytes);
   CHECK(plan.predict.decode_tok_s > 0.5 * 90e9 / bytes);
+}
+
+TEST_CASE(
+    "experts that stay in RAM for the CPU alone take the rates of interleaved rows, if known") {
+  ModelShape model = small_model(3, 64, 4080);
+  for (LayerShape& layer : model.layers) layer.expert[0].type = TensorType::kQ4_K;
+  Machine machine = small_machine();
+  machine.cpu.isas[0].formats.push_back(rates_of("Q4_K", 40, 200));
+  machine.gpus = {small_gpu()};
+  machine.disks = {small_disk()};
+  Machine knowing = machine;
+  knowing.cpu.isas[0].formats.push_back(rates_of("Q4_K interleaved", 80, 400));
+  Machine stored_faster = machine;
+  stored_faster.cpu.isas[0].formats.back() = rates_of("Q4_K", 80, 400);
+
+  PlanRequest request = request_of();
+  const auto predict = [&](const Machine& m) { return make_plan(m, model, request).predict; };
+  request.use_gpu = false;
+  CHECK(predict(knowing).decode_tok_s == predict(stored_faster).decode_tok_s);
+  CHECK(predict(knowing).prefill_tok_s == predict(stored_faster).prefill_tok_s);
+  CHECK(predict(knowing).decode_tok_s > 1.2 * predict(machine).decode_tok_s);
+  CHECK(predict(knowing).prefill_tok_s > 1.2 * predict(machine).prefill_tok_s);
+
+  request.ram_budget = model.weight_bytes();  // with caches and scratch too little
+  REQUIRE(make_plan(machine, model, request).nvme.experts > 0);
+  CHECK(predict(knowing).decode_tok_s == predict(machine).decode_tok_s);
+  request.ram_budget.reset();
+  request.use_gpu = true;
+  request.gpu_budget = int64_t{1} << 30;
+  REQUIRE(make_plan(machine, model, request).placement.uses_gpu());
+  CHECK(predict(knowing).decode_tok_s == predict(machine).decode_tok_s);
 }
 
 TEST_CASE("experts that fit nowhere are read from disk, and without a disk named as a problem") {
