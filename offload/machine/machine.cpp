@@ -18,7 +18,7 @@ bool is_format_name(const std::string& name) {
   const bool interleaved = name.ends_with(kInterleavedSuffix);
   const size_t length = name.size() - (interleaved ? kInterleavedSuffix.size() : 0);
   const TypeInfo* type = find_type_by_name(name.substr(0, length).c_str());
-  return type != nullptr && (!interleaved || can_interleave(type->type, kInterleavedRows));
+  return type != nullptr && (!interleaved || can_interleave(type->type));
 }
 
 int64_t Machine::memory_bytes() const {

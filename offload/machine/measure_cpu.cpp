@@ -260,7 +260,7 @@ IsaRates measure_isa(const Kernels& kernels, const Workers& workers, const Probe
   for (const TensorType type : formats) {
     if (on_format) on_format();
     rates.formats.push_back(probe.measure(type, false, times));
-    if (kernels.reads_interleaved && can_interleave(type, kInterleavedRows)) {
+    if (kernels.reads_interleaved && can_interleave(type)) {
       rates.formats.push_back(probe.measure(type, true, times));
     }
   }

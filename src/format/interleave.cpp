@@ -26,10 +26,12 @@ void copy_exponents_first(const unsigned char* row, int64_t bytes, unsigned char
 
 }  // namespace
 
+bool can_interleave(TensorType type) {
+  return type == TensorType::kMXFP4 || type == TensorType::kQ2_K || type == TensorType::kQ4_K;
+}
+
 bool can_interleave(TensorType type, int64_t rows, int64_t cols) {
-  const bool has_kernels =
-      type == TensorType::kMXFP4 || type == TensorType::kQ2_K || type == TensorType::kQ4_K;
-  return has_kernels && rows % kInterleavedRows == 0 && cols % kStepColumns == 0 &&
+  return can_interleave(type) && rows % kInterleavedRows == 0 && cols % kStepColumns == 0 &&
          cols <= kInterleavedColumnsMax;
 }
 

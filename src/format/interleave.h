@@ -7,7 +7,8 @@
 
 namespace hearth {
 
-// Whether matrices of this type and shape are worth it, and kernels take them so.
+// Whether it is worth it for this type, and kernels take it so; and for this shape.
+bool can_interleave(TensorType type);
 bool can_interleave(TensorType type, int64_t rows, int64_t cols);
 
 // Interleaves kInterleavedRows rows that follow each other, in place. `scratch` has room for them.

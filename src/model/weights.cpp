@@ -24,8 +24,10 @@ std::vector<int64_t> without_trailing_ones(std::vector<int64_t> dims) {
   return dims;
 }
 
+// Rows are interleaved only after they were looked at as stored.
 bool has_nan_scale(const TensorEntry& entry) {
-  if (entry.type != TensorType::kMXFP4 || entry.bytes > kScanBytesMax) return false;
+  if (entry.type != TensorType::kMXFP4 || entry.interleaved) return false;
+  if (entry.bytes > kScanBytesMax) return false;
   const auto block_bytes = static_cast<uint64_t>(type_info(entry.type).block_bytes);
   for (uint64_t at = 0; at < entry.bytes; at += block_bytes) {
     if (entry.data[at] == 255) return true;

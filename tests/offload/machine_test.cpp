@@ -74,10 +74,10 @@ TEST_CASE("every key of a profile is needed, and no other is known") {
 
 TEST_CASE("formats are named as in files, and told apart where rows are interleaved") {
   CHECK(format_name(TensorType::kQ4_K, false) == "Q4_K");
-  for (const char* name : {"Q4_K", "F8_E4M3", "Q4_K interleaved", "Q2_K interleaved"}) {
+  for (const char* name : {"Q4_K", "F8_E4M3", "Q4_K interleaved", "MXFP4 interleaved"}) {
     CHECK(is_format_name(name));
   }
-  for (const char* name : {"", "Q9_X", " interleaved", "MXFP4 interleaved", "Q4_K  interleaved"}) {
+  for (const char* name : {"", "Q9_X", " interleaved", "Q5_K interleaved", "Q4_K  interleaved"}) {
     CHECK_FALSE(is_format_name(name));
   }
 }
