@@ -1,5 +1,4 @@
-// Probes of what the machine can do at best: bytes from memory, multiply-adds in registers. Lines
-// are asked for ahead, as kernels do: what the hardware fetches by itself is less.
+// Probes of what the machine can do at best: bytes from memory, multiply-adds in registers.
 #include "cpu_kernels/bodies/matmul_simd.h"
 
 namespace hearth::HEARTH_ISA {
@@ -8,15 +7,11 @@ uint64_t read_bytes(const void* data, int64_t bytes) {
   const unsigned char* p = static_cast<const unsigned char*>(data);
   __m256i sums[4] = {};
   int64_t i = 0;
-  for (; i + 2 * kLineBytes <= bytes; i += 2 * kLineBytes) {
+  for (; i + 128 <= bytes; i += 128) {
     for (int lane = 0; lane < 4; ++lane) {
       const void* at = p + i + 32 * lane;
       sums[lane] =
           _mm256_xor_si256(sums[lane], _mm256_loadu_si256(static_cast<const __m256i*>(at)));
-    }
-    for (int line = 0; line < 2; ++line) {
-      _mm_prefetch(reinterpret_cast<const char*>(p + i + kStreamAhead + line * kLineBytes),
-                   _MM_HINT_T1);
     }
   }
   const __m256i folded =
