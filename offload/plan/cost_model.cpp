@@ -150,8 +150,9 @@ void CostModel::add_dense(const Layers& layers, const Tokens& tokens, Cost& cost
 void CostModel::add_attention(const Layers& layers, const Placement& placement,
                               const Tokens& tokens, Cost& cost) const {
   const int32_t ratio = layers.shape->ratio;
-  const double keys = ratio == 4 ? tokens.rows(4, 1e18) : 0;
-  double compressed = ratio == 4 ? tokens.rows(4, model_.index_top_k) : 0;
+  const bool selects = layers.shape->selects_rows();
+  const double keys = selects ? tokens.rows(4, 1e18) : 0;
+  double compressed = selects ? tokens.rows(4, model_.index_top_k) : 0;
   if (ratio == 128) compressed = tokens.rows(128, 1e18);
   const double rows = tokens.rows(1, model_.window) + compressed;
   const double attention_flops = 4 * rows * model_.heads * model_.head_dim;
@@ -165,10 +166,12 @@ void CostModel::add_attention(const Layers& layers, const Placement& placement,
   const bool is_scored = keys > tokens.n * model_.index_top_k;
   const AttentionWork work{ratio, tokens.n, attention_flops, is_scored ? index_flops : 0, keys};
   cost.add(Resource::kGpuCores, layers.count * gpu_rates_->attend(work, tokens.neighbours));
-  if (placement.entries_in_ram) {
-    // Neighbours see much the same rows, so a prompt fetches them together.
-    const double readers = tokens.neighbours ? tokens.n : 1;
-    const double sent = compressed * model_.head_dim * value_bytes / std::max(readers / 16, 1.0);
+  if (placement.entries_in_ram && selects) {
+    // Blocks of one token's heads run together and read the same rows, neighbours of a prompt much
+    // the same: the GPU's cache asks for each once, so a layer's rows cross the link once a chunk.
+    const double visible = (tokens.position + tokens.n) / ratio;
+    const double read = tokens.neighbours ? std::min(compressed, visible) : compressed;
+    const double sent = read * model_.head_dim * value_bytes;
     cost.add(Resource::kLink, layers.count * sent / (gpu_->to_gpu_gb_s * 1e9));
   }
 }

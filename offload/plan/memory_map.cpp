@@ -105,7 +105,8 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
     const KvBytes& kv = chunk.kv[i];
     add_weights(tier, model.layers[i].dense_bytes);
     add_kv(tier, parallel * (kv.window + kv.index + kv.carried));
-    add_kv(placement.entries_in_ram ? map.ram : tier, parallel * kv.entries);
+    const bool in_ram = placement.entries_in_ram && model.layers[i].selects_rows();
+    add_kv(in_ram ? map.ram : tier, parallel * kv.entries);
   }
   add_weights(placement.uses_gpu() ? map.vram : map.ram, model.head_bytes);
   add_weights(map.ram, model.embedding_bytes);

@@ -26,6 +26,9 @@ struct LayerShape {
   std::vector<MatrixUse> expert;  // of one routed expert
   int64_t dense_bytes = 0;   // everything but the routed experts, what is never multiplied included
   int64_t expert_bytes = 0;  // one routed expert
+
+  // Whether a token reads only a few of the compressed rows, which an index chooses.
+  bool selects_rows() const { return ratio == 4; }
 };
 
 // Cache of one session in one layer.

@@ -11,7 +11,9 @@ struct Placement {
   // The dense parts of the last `gpu_layers` layers, with their windows and index keys, lie in
   // VRAM; the output matrix does where any layer does.
   int32_t gpu_layers = 0;
-  bool entries_in_ram = false;  // compressed rows of those layers stay in RAM all the same
+  // Compressed rows that tokens read only a few of (CSA) stay in RAM all the same, pinned: kernels
+  // read and write them over the link.
+  bool entries_in_ram = false;
   // Routed experts by where they lie; each lies in one place.
   int64_t vram_experts = 0;
   int64_t ram_experts = 0;

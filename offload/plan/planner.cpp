@@ -70,6 +70,7 @@ class Search {
       const ChunkBytes chunk = chunk_bytes(model_, request_.work, size, threads);
       if (request_.all_layers_alike) {
         if (has_gpu_) try_placement(chunk, layers, false);
+        if (has_gpu_) try_placement(chunk, layers, true);
         if (!has_what_was_asked()) try_placement(chunk, 0, false);
         continue;
       }
@@ -200,8 +201,8 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
   if (at.uses_gpu()) {
     say(fmt::format("{} of {} layers have attention, shared experts and index keys in VRAM{}",
                     at.gpu_layers, model.layers.size(),
-                    at.entries_in_ram ? "; their compressed rows lie in RAM, where the few that "
-                                        "a token reads are fetched from"
+                    at.entries_in_ram ? "; the compressed rows that a token reads a few of lie "
+                                        "in RAM, pinned, and are read over the link"
                                       : ", with all of their KV cache"));
     say(
         fmt::format("{} of {} routed experts fill the rest of VRAM and serve about {:.0f} % of "

@@ -105,7 +105,14 @@ class CudaDevice final : public Device {
   void* new_pinned(size_t bytes) override {
     use();
     void* memory = nullptr;
-    expect(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), "pinning memory of the host");
+    // With unified addressing it is mapped for every device at the host's address, whatever is
+    // asked for; memory that is pinned later (cudaHostRegister) need not be.
+    const cudaError_t result = cudaHostAlloc(&memory, bytes, cudaHostAllocDefault);
+    if (is_refusal(result)) {
+      cudaGetLastError();
+      throw_cannot_pin(bytes, cudaGetErrorString(result));
+    }
+    expect(result, "pinning memory of the host");
     return memory;
   }
   std::string try_pin(void* memory, size_t bytes) override {
@@ -234,6 +241,11 @@ FoundDevice open_cuda_device(int index) {
   if (properties.major < kMajorMin) {
     return {nullptr, fmt::format("{} is too old: compute capability {}.{}, {}.0 is needed",
                                  properties.name, properties.major, properties.minor, kMajorMin)};
+  }
+  if (properties.unifiedAddressing == 0) {
+    return {nullptr, fmt::format("{} has no unified addressing: its kernels could not read the "
+                                 "host's memory",
+                                 properties.name)};
   }
   return {std::make_unique<CudaDevice>(index, properties), ""};
 }

@@ -68,4 +68,10 @@ void Device::throw_out_of_memory(size_t bytes) const {
               name(), "Lower --gpu-budget, or end what else uses the GPU");
 }
 
+void Device::throw_cannot_pin(size_t bytes, const std::string& why) const {
+  throw Error(fmt::format("{} of the host's memory were to be pinned: {}",
+                          binary_size(static_cast<int64_t>(bytes)), why),
+              name(), "Choose a smaller context (--ctx) or chunk (--chunk), or free memory");
+}
+
 }  // namespace hearth

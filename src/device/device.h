@@ -140,6 +140,7 @@ class Device {
   // An Error says how much was asked for, how much is free and what to do. Zero bytes give an empty
   // buffer.
   DeviceBuffer allocate(size_t bytes);
+  // Kernels read and write it too, over the link and at the same addresses.
   PinnedBuffer allocate_pinned(size_t bytes);
   // Pins memory that exists. No page of it may be pinned already, by any range or buffer. Takes as
   // long as the system needs to make every page resident. Zero bytes give an empty range.
@@ -205,6 +206,7 @@ class Device {
   virtual void free_event(void* event) noexcept = 0;
 
   [[noreturn]] void throw_out_of_memory(size_t bytes) const;
+  [[noreturn]] void throw_cannot_pin(size_t bytes, const std::string& why) const;
 
  private:
   bool capturing_ = false;

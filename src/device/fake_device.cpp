@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <limits>
 #include <random>
 #include <vector>
 
@@ -18,7 +17,10 @@ namespace {
 class FakeDevice final : public Device {
  public:
   explicit FakeDevice(const FakeDeviceOptions& options)
-      : memory_(options.memory_bytes), pin_bytes_(options.pin_bytes), random_(options.seed) {}
+      : memory_(options.memory_bytes),
+        pinned_(options.pinned_buffer_bytes),
+        pin_bytes_(options.pin_bytes),
+        random_(options.seed) {}
   ~FakeDevice() override { HEARTH_CHECK(streams_.empty() && ranges_.empty()); }
 
   FakeDeviceCounts counts() const {
@@ -88,7 +90,11 @@ class FakeDevice final : public Device {
     if (memory == nullptr) throw_out_of_memory(bytes);
     return memory;
   }
-  void* new_pinned(size_t bytes) override { return pinned_.allocate(bytes); }
+  void* new_pinned(size_t bytes) override {
+    void* memory = pinned_.allocate(bytes);
+    if (memory == nullptr) throw_cannot_pin(bytes, "the fake device pins no more");
+    return memory;
+  }
   std::string try_pin(void* memory, size_t bytes) override {
     const uintptr_t begin = reinterpret_cast<uintptr_t>(memory), before = begin % page_bytes();
     const unsigned char* page = static_cast<unsigned char*>(memory) - before;
@@ -184,7 +190,7 @@ class FakeDevice final : public Device {
 
   std::string name_ = "fake GPU";
   FakeMemory memory_;
-  FakeMemory pinned_{std::numeric_limits<int64_t>::max()};
+  FakeMemory pinned_;
   ByteRanges ranges_;  // pinned by pin()
   int64_t pin_bytes_;
   int64_t unpinned_copies_ = 0;

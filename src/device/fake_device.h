@@ -17,7 +17,9 @@ namespace hearth {
 struct FakeDeviceOptions {
   int64_t memory_bytes = int64_t{1} << 30;
   uint64_t seed = 1;
-  int64_t pin_bytes = std::numeric_limits<int64_t>::max();  // what pin() refuses to exceed in all
+  // What pin(), and all pinned buffers together, refuse to exceed.
+  int64_t pin_bytes = std::numeric_limits<int64_t>::max();
+  int64_t pinned_buffer_bytes = std::numeric_limits<int64_t>::max();
 };
 
 struct FakeDeviceCounts {

@@ -10,10 +10,10 @@ namespace {
 
 class DeviceSequence : public Sequence {
  public:
-  DeviceSequence(Device& device, const RunnerParts& parts, int64_t context)
-      : cache(device, parts.config, parts.kv, context, parts.limits) {}
+  DeviceSequence(Device& device, const RunnerParts& parts, int64_t context, EntriesIn entries)
+      : cache(device, parts.config, parts.kv, context, parts.limits, entries) {}
   int64_t context() const override { return cache.context(); }
-  int64_t bytes() const override { return cache.bytes(); }
+  int64_t bytes() const override { return cache.bytes() + cache.pinned_bytes(); }
   void clear() override { cache.position = 0; }
 
   DeviceCache cache;
@@ -21,13 +21,14 @@ class DeviceSequence : public Sequence {
 
 class DeviceRunner : public Runner {
  public:
-  DeviceRunner(const RunnerParts& parts, Device& device, const VramExperts& held,
+  DeviceRunner(const RunnerParts& parts, Device& device, const VramPlaces& places,
                const LinkRates& rates, PinnedCache cache)
       : parts_(parts),
         device_(device),
+        entries_(places.entries),
         weights_(upload_weights(device, parts.config, parts.weights)),
-        tier_(device, layer_experts(parts.weights), parts.config.experts, held.counts,
-              {.order = held.order}),
+        tier_(device, layer_experts(parts.weights), parts.config.experts, places.counts,
+              {.order = places.order}),
         elsewhere_(make_elsewhere(std::move(cache.cache))),
         pinned_slots_(std::move(cache.slots)),
         forward_({device, parts.config, weights_, parts.weights.embedding, tier_, elsewhere_.get(),
@@ -35,7 +36,7 @@ class DeviceRunner : public Runner {
                  parts.context, parts.limits) {}
 
   std::unique_ptr<Sequence> new_sequence(int64_t context) override {
-    return std::make_unique<DeviceSequence>(device_, parts_, context);
+    return std::make_unique<DeviceSequence>(device_, parts_, context, entries_);
   }
   std::span<const float> run(std::span<const SequenceFeed> feeds, LogitRows wanted,
                              ForwardObserver* observer,
@@ -85,6 +86,7 @@ class DeviceRunner : public Runner {
 
   const RunnerParts parts_;
   Device& device_;
+  const EntriesIn entries_;
   const DeviceWeights weights_;
   VramTier tier_;
   const std::unique_ptr<HostExperts> elsewhere_;
@@ -96,9 +98,9 @@ class DeviceRunner : public Runner {
 }  // namespace
 
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
-                                           const VramExperts& held, const LinkRates& rates,
+                                           const VramPlaces& places, const LinkRates& rates,
                                            PinnedCache cache) {
-  return std::make_unique<DeviceRunner>(parts, device, held, rates, std::move(cache));
+  return std::make_unique<DeviceRunner>(parts, device, places, rates, std::move(cache));
 }
 
 }  // namespace hearth

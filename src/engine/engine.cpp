@@ -135,10 +135,12 @@ struct Engine::Loaded {
   std::unique_ptr<Runner> make_runner(const RunnerParts& parts) {
     if (!plan.placement.uses_gpu()) return make_host_runner(parts, std::move(cache.cache));
     PinnedCache pinned_cache = pin_experts();
-    VramExperts held = {{}, first_in_vram(plan, config.experts)};
-    for (const LayerPlan& layer : plan.layers) held.counts.push_back(layer.vram_experts);
+    VramPlaces places = {{},
+                         first_in_vram(plan, config.experts),
+                         plan.placement.entries_in_ram ? EntriesIn::kHost : EntriesIn::kDevice};
+    for (const LayerPlan& layer : plan.layers) places.counts.push_back(layer.vram_experts);
     const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
-    return make_device_runner(parts, *gpu.device, held, rates, std::move(pinned_cache));
+    return make_device_runner(parts, *gpu.device, places, rates, std::move(pinned_cache));
   }
 
   // Experts in memory are copied into VRAM while the model runs: pinned, without the host's help.

@@ -98,7 +98,7 @@ void check_gpu(const Plan& plan, const EngineOptions& options, const ModelShape&
     problems.add("it places layers on a GPU, and none is used here");
     return;
   }
-  if (plan.placement.gpu_layers != std::ssize(shape.layers) || plan.placement.entries_in_ram) {
+  if (plan.placement.gpu_layers != std::ssize(shape.layers)) {
     problems.add("it splits the layers between GPU and CPU, which isn't computed yet");
   }
   const int64_t available = options.gpu_budget.value_or(gpu_memory_bytes(*device));

@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "base/workers.h"
 #include "device/device.h"
+#include "model/device/cache.h"
 #include "model/device/link_split.h"
 #include "model/forward.h"
 #include "model/logit_row.h"
@@ -84,17 +85,18 @@ struct PinnedCache {
   PinnedRange slots;
 };
 
-// Routed experts in VRAM at first.
-struct VramExperts {
-  std::vector<int32_t> counts;  // [layers]
+// What lies in VRAM at first, and what doesn't.
+struct VramPlaces {
+  std::vector<int32_t> counts;  // [layers] routed experts
   std::vector<int32_t> order;   // [layers * experts] each layer's first ones are there
+  EntriesIn entries = EntriesIn::kDevice;
 };
 
-// All layers on a device, which must outlive the runner, with the routed experts that are `held`;
-// the CPU computes the others or, in prompts, sends those that are at hand by these rates. Throws
-// Error where it does not fit.
+// All layers on a device, which must outlive the runner, with the routed experts that have their
+// places there; the CPU computes the others or, in prompts, sends those that are at hand by these
+// rates. Throws Error where it does not fit.
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
-                                           const VramExperts& held, const LinkRates& rates,
+                                           const VramPlaces& places, const LinkRates& rates,
                                            PinnedCache cache);
 
 }  // namespace hearth

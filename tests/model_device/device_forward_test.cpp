@@ -437,8 +437,8 @@ TEST_CASE("device: bytes are known before they are taken" * doctest::test_suite(
     free_bytes -= tier.bytes();
     for (const KvType type : {KvType::kF32, KvType::kBF16}) {
       const DeviceCache cache(*device, config, type, 300, limits);
-      CHECK(taken() == device_cache_bytes(config, type, 300, limits));
-      CHECK(cache.bytes() == device_cache_bytes(config, type, 300, limits));
+      CHECK(taken() == device_cache_bytes(config, type, 300, limits).device);
+      CHECK(cache.bytes() == device_cache_bytes(config, type, 300, limits).device);
       free_bytes += cache.bytes();
     }
     const int64_t planned =

@@ -39,8 +39,9 @@ GpuNeeds gpu_needs(const ModelShape& shape, const DeviceModelParts& parts) {
                       limits = parts.limits, kernels = &parts.gpu_kernels](
                          int64_t context, int32_t chunk, int32_t sessions) {
     const Limits with = with_chunk(limits, chunk);
+    // Wherever the compressed rows lie, all takes as much.
     const int64_t cache =
-        device_cache_bytes(config, kv, context, with) - total(kv_bytes(context, chunk));
+        device_cache_bytes(config, kv, context, with).device - total(kv_bytes(context, chunk));
     return weights + sessions * cache +
            device_forward_bytes(config, *kernels, traits, context, with);
   };
