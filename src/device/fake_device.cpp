@@ -24,7 +24,7 @@ class FakeDevice final : public Device {
   ~FakeDevice() override { HEARTH_CHECK(streams_.empty() && ranges_.empty()); }
 
   FakeDeviceCounts counts() const {
-    return {pinned_.live().bytes() + ranges_.bytes(), unpinned_copies_};
+    return {pinned_.live().bytes() + ranges_.bytes(), unpinned_copies_, pinned_.live().bytes()};
   }
 
   const std::string& name() const override { return name_; }

@@ -23,8 +23,9 @@ struct FakeDeviceOptions {
 };
 
 struct FakeDeviceCounts {
-  int64_t pinned_bytes;     // now, buffers and ranges
-  int64_t unpinned_copies;  // so far, whose memory of the host was not pinned
+  int64_t pinned_bytes;         // now, buffers and ranges
+  int64_t unpinned_copies;      // so far, whose memory of the host was not pinned
+  int64_t pinned_buffer_bytes;  // now, buffers alone
 };
 
 std::unique_ptr<Device> make_fake_device(const FakeDeviceOptions& options = {});

@@ -109,6 +109,25 @@ TEST_CASE("memory that exists is pinned, and copied from and to") {
   CHECK(host[count + 7] == 7);
 }
 
+TEST_CASE("kernels read and write pinned buffers at the host's addresses") {
+  const auto gpu = open_for_tests();
+  const Stream stream = gpu->create_stream();
+  constexpr size_t kCount = 1000;
+  const PinnedBuffer x = gpu->allocate_pinned(kCount * sizeof(float));
+  const PinnedBuffer sum = gpu->allocate_pinned(kCount * sizeof(float));
+  for (size_t i = 0; i < kCount; ++i) {
+    x.as<float>()[i] = static_cast<float>(i);
+    sum.as<float>()[i] = 1;
+  }
+  for (int i = 0; i < 2; ++i) {
+    gpu->kernels().add({x.as<float>(), kCount, sum.as<float>()}, stream.handle());
+  }
+  gpu->synchronize(stream);
+  for (size_t i = 0; i < kCount; ++i) {
+    CHECK(sum.as<float>()[i] == 1 + 2 * static_cast<float>(i));
+  }
+}
+
 TEST_CASE("a graph runs when it is launched, not when it is captured, on any stream") {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     const auto gpu = open_for_tests(seed);

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -118,6 +119,46 @@ TEST_CASE("what an engine takes of a GPU is what its plan says") {
     const int64_t planned = engine->plan().vram.used - kContextBytes;
     CHECK(taken == planned);
   }
+}
+
+TEST_CASE("compressed rows lie in RAM where VRAM has no room for them, and are pinned as planned") {
+  EngineOptions options = with_gpu(kMemory);
+  options.context = 16384;
+  const Device* device = nullptr;
+  int64_t pinned_most = std::numeric_limits<int64_t>::max();
+  options.open_gpu = [&] {
+    FoundDevice found{
+        make_fake_device({.memory_bytes = kMemory, .pinned_buffer_bytes = pinned_most}), ""};
+    device = found.device.get();
+    return found;
+  };
+  const Plan whole = Engine::open(options)->plan();
+  CHECK_FALSE(whole.placement.entries_in_ram);
+  options.gpu_budget = whole.vram.used - whole.routed_bytes - whole.kv_bytes;
+  while (Engine::open(options)->gpu() == nullptr) *options.gpu_budget += 128 << 10;
+  EngineOptions without = demo_options();
+  without.use_gpu = false;
+  const auto cpu = Engine::open(without);
+  for (int replayed = 0; replayed < 2; ++replayed) {
+    const auto engine = Engine::open(options);
+    REQUIRE(engine->gpu() != nullptr);
+    const Plan& plan = engine->plan();
+    CHECK(plan.placement.entries_in_ram);
+    CHECK(plan.vram.used <= *options.gpu_budget);
+    CHECK(plan.ram.kv >= 1 << 20);
+    const int64_t pinned = counts(*device).pinned_bytes;
+    const auto session = engine->new_session();
+    CHECK(kMemory - device->memory().free_bytes == plan.vram.used - kContextBytes);
+    CHECK(counts(*device).pinned_bytes - pinned == plan.ram.kv);
+    CHECK(session->bytes() >= plan.kv_bytes);
+    expect_alike(*engine, *cpu);
+    if (replayed == 1) pinned_most = counts(*device).pinned_buffer_bytes - 1;
+    options.plan = plan;
+  }
+  const auto engine = Engine::open(options);
+  const std::string what = error_of([&] { engine->new_session(); });
+  CHECK(what.find("compressed rows") != std::string::npos);
+  CHECK(what.find("--ctx") != std::string::npos);
 }
 
 TEST_CASE(

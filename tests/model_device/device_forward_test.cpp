@@ -120,6 +120,25 @@ TEST_CASE("device: an HCA block past its window and its first entry computes wha
   CHECK(test::max_difference(runner.run(cache, tokens, 50), expected) < 1e-5);
 }
 
+TEST_CASE("device: compressed rows in the host's memory give the same, to the bit" *
+          doctest::test_suite("limits")) {
+  for (Model model : {static_cast<const Model&>(nano()), only_layer(demo(), 2)}) {
+    model.config.index_top_k = 2;  // of four at most
+    const auto tokens = first_tokens("nano/nano.tokens.txt", 16);
+    for (const KvType type : {KvType::kF32, KvType::kBF16}) {
+      const Limits limits = small_limits(6);
+      Runner runner(model, 16, 5, limits);
+      DeviceCache cache = runner.new_cache(type, 16);
+      DeviceCache own(*runner.device, model.config, type, 16, limits, EntriesIn::kHost);
+      REQUIRE(own.pinned_bytes() > 0);
+      for (const int64_t at : {0, 6, 12, 13}) {
+        const auto some = std::span(tokens).subspan(at, at < 12 ? 6 : 1);
+        CHECK(runner.run(own, some, 6) == runner.run(cache, some, 6));
+      }
+    }
+  }
+}
+
 TEST_CASE("device: a CSA block selects what the CPU does, in one group of rows or in many" *
           doctest::test_suite("limits")) {
   Model model = only_layer(demo(), 2);
@@ -411,6 +430,10 @@ TEST_CASE("device: experts that are sent are multiplied in bfloat16, as those th
   CHECK(runner.run(own, tokens, 72) == whole.run(cache, tokens, 72));
 }
 
+int64_t csa_layers(const ModelConfig& config) {
+  return std::ranges::count(config.kinds, LayerKind::kCsa);
+}
+
 TEST_CASE("device: bytes are known before they are taken" * doctest::test_suite("limits")) {
   const Limits limits = small_limits();
   for (const Model* model :
@@ -440,6 +463,16 @@ TEST_CASE("device: bytes are known before they are taken" * doctest::test_suite(
       CHECK(taken() == device_cache_bytes(config, type, 300, limits).device);
       CHECK(cache.bytes() == device_cache_bytes(config, type, 300, limits).device);
       free_bytes += cache.bytes();
+      const int64_t pinned_before = counts(*device).pinned_bytes;
+      const DeviceCacheBytes bytes =
+          device_cache_bytes(config, type, 300, limits, EntriesIn::kHost);
+      const DeviceCache in_host(*device, config, type, 300, limits, EntriesIn::kHost);
+      CHECK(taken() == bytes.device + cache.bytes());
+      CHECK(counts(*device).pinned_bytes - pinned_before == bytes.pinned);
+      CHECK(in_host.pinned_bytes() == bytes.pinned);
+      CHECK(bytes.device + bytes.pinned == cache.bytes());
+      CHECK(bytes.pinned == csa_layers(config) * 75 * config.head_dim * kv_value_bytes(type));
+      free_bytes += in_host.bytes() + cache.bytes();
     }
     const int64_t planned =
         device_forward_bytes(config, device->kernels(), traits_of(model->weights), 300, limits);
@@ -480,6 +513,13 @@ TEST_CASE("device: what does not fit or has no kernels is named" * doctest::test
   const DeviceWeights weights = upload_weights(*device, config, nano().weights);
   CHECK(contains(error_of([&] { DeviceCache(*device, config, KvType::kF32, 1 << 20, limits); }),
                  "a session's cache: fake GPU: "));
+  {
+    const auto pinning = make_fake_device({.pinned_buffer_bytes = 1 << 10});
+    const std::string what = error_of(
+        [&] { DeviceCache(*pinning, config, KvType::kF32, 1 << 12, limits, EntriesIn::kHost); });
+    CHECK(contains(what, "a session's compressed rows: fake GPU: "));
+    CHECK(contains(what, "--ctx"));
+  }
   {
     VramTier tier(*device, layers, config.experts, all_experts(config));
     const DeviceModel model{*device, config, weights, nano().weights.embedding, tier, nullptr};

@@ -297,6 +297,46 @@ TEST_CASE("VRAM that a person gives is used where it suffices, other VRAM where 
   CHECK_FALSE(plan.placement.uses_gpu());
 }
 
+TEST_CASE("rows in RAM are those that tokens choose from, and are read over the link") {
+  Machine machine = small_machine();
+  machine.gpus = {small_gpu()};
+  const ModelShape model = small_model(3);  // a layer without compressed rows, CSA, HCA
+  const PlanRequest request = request_of(1 << 20);
+  const ChunkBytes chunk = chunk_bytes(model, request.work, 64, 8);
+  Placement at;
+  at.chunk_tokens = 64;
+  at.gpu_layers = 3;
+  const auto map = [&](bool entries_in_ram) {
+    at.entries_in_ram = entries_in_ram;
+    return map_fixed(model, chunk, at, 1, machine.gpus[0].memory_bytes, int64_t{64} << 30);
+  };
+  const MemoryMap in_vram = map(false), in_ram = map(true);
+  CHECK(in_vram.ram.kv == 0);
+  CHECK(in_ram.ram.kv == chunk.kv[1].entries);
+  CHECK(in_ram.vram.kv == in_vram.vram.kv - chunk.kv[1].entries);
+
+  const CpuRates cpu(machine, "", 8);
+  const CostModel costs(machine, model, cpu, &machine.gpus[0], request.hits);
+  const auto link_seconds = [&](const Workload& work, bool prompt) {
+    Placement with = at, without = at;
+    without.entries_in_ram = false;
+    with.vram_experts = without.vram_experts = model.expert_count();
+    const auto seconds = [&](const Placement& place) {
+      const Cost cost = prompt ? costs.prompt(place, work) : costs.decode_step(place, work);
+      return cost.seconds[static_cast<int>(Resource::kLink)];
+    };
+    return seconds(with) - seconds(without);
+  };
+  // A token reads the 512 rows of 256 bytes that it chose; a chunk of 64 tokens at most all rows,
+  // here those of 128 tokens on average.
+  CHECK(link_seconds(request.work, false) == doctest::Approx(512 * 256 / 50e9));
+  Workload prompt = request.work;
+  prompt.prompt = 256;
+  const double rows = (64 + 128 + 192 + 256) / 4.0;
+  CHECK(link_seconds(prompt, true) < rows * 256 / 50e9 * 1.01);
+  CHECK(link_seconds(prompt, true) > rows * 256 / 50e9 * 0.5);
+}
+
 TEST_CASE("what would help: memory where experts are on disk, VRAM where they are in RAM") {
   Machine machine = small_machine();
   machine.gpus = {small_gpu()};
