@@ -20,6 +20,7 @@ struct FakeDeviceOptions {
   // What pin(), and all pinned buffers together, refuse to exceed.
   int64_t pin_bytes = std::numeric_limits<int64_t>::max();
   int64_t pinned_buffer_bytes = std::numeric_limits<int64_t>::max();
+  bool has_pages = true;  // whether its ranges take memory page by page
 };
 
 struct FakeDeviceCounts {

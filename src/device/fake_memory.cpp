@@ -77,6 +77,34 @@ void* FakeMemory::allocate(size_t bytes) {
   return begin;
 }
 
+void* FakeMemory::reserve(size_t bytes) {
+  HEARTH_CHECK(bytes % page_bytes() == 0);
+  // And a page at the end that is never mapped.
+  void* begin = mmap(nullptr, bytes + page_bytes(), PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  HEARTH_CHECK(begin != MAP_FAILED);
+  return begin;
+}
+
+void FakeMemory::release_addresses(void* begin, size_t bytes) {
+  HEARTH_CHECK(!live_.meets(begin, bytes));
+  HEARTH_CHECK(munmap(begin, bytes + page_bytes()) == 0);
+}
+
+bool FakeMemory::map(void* begin, size_t bytes) {
+  if (static_cast<int64_t>(bytes) > free_bytes()) return false;
+  live_.add(begin, bytes);
+  HEARTH_CHECK(mprotect(begin, bytes, PROT_READ | PROT_WRITE) == 0);
+  std::memset(begin, kGarbage, bytes);
+  return true;
+}
+
+void FakeMemory::unmap(void* begin, size_t bytes) {
+  HEARTH_CHECK(live_.remove(begin) == bytes);
+  HEARTH_CHECK(madvise(begin, bytes, MADV_DONTNEED) == 0);
+  HEARTH_CHECK(mprotect(begin, bytes, PROT_NONE) == 0);
+}
+
 void FakeMemory::release(void* memory) {
   const size_t bytes = live_.remove(memory);
   const Mapping mapping(bytes);
