@@ -82,12 +82,18 @@ int64_t program_bytes(const ModelShape& model) { return kProgramBytes + kTokenBy
 ChunkBytes chunk_bytes(const ModelShape& model, const Workload& work, int32_t chunk_tokens,
                        int32_t threads) {
   const int64_t context = work.context;
-  ChunkBytes bytes{chunk_tokens, model.kv_bytes(context, chunk_tokens),
-                   model.scratch_bytes(context, chunk_tokens, threads), 0, 0};
-  bytes.device_scratch =
-      kGpuContextBytes + (model.gpu.vram_bytes
-                              ? model.gpu.vram_bytes(context, chunk_tokens, work.parallel)
-                              : model.scratch_bytes(context, chunk_tokens, 1));
+  ChunkBytes bytes{chunk_tokens,
+                   model.kv_bytes(context, chunk_tokens),
+                   model.scratch_bytes(context, chunk_tokens, threads),
+                   {},
+                   0};
+  for (const bool entries_in_ram : {false, true}) {
+    bytes.device_scratch[entries_in_ram] =
+        kGpuContextBytes +
+        (model.gpu.vram_bytes
+             ? model.gpu.vram_bytes(context, chunk_tokens, work.parallel, entries_in_ram)
+             : model.scratch_bytes(context, chunk_tokens, 1));
+  }
   bytes.beside_gpu =
       model.gpu.ram_bytes ? model.gpu.ram_bytes(context, chunk_tokens) : bytes.scratch;
   return bytes;
@@ -110,7 +116,7 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
   }
   add_weights(placement.uses_gpu() ? map.vram : map.ram, model.head_bytes);
   add_weights(map.ram, model.embedding_bytes);
-  if (placement.uses_gpu()) add_scratch(map.vram, chunk.device_scratch);
+  if (placement.uses_gpu()) add_scratch(map.vram, chunk.device_scratch[placement.entries_in_ram]);
   if (placement.gpu_layers == layers) {
     add_scratch(map.ram, chunk.beside_gpu);
   } else {

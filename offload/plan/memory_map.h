@@ -1,6 +1,7 @@
 // Where every byte of a placement lies.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -20,10 +21,10 @@ int64_t program_bytes(const ModelShape& model);
 // from objects that must be made.
 struct ChunkBytes {
   int32_t chunk_tokens;
-  std::vector<KvBytes> kv;  // of a session, [layers]
-  int64_t scratch;          // on the host
-  int64_t device_scratch;   // on a GPU
-  int64_t beside_gpu;       // on the host, where a GPU has all layers
+  std::vector<KvBytes> kv;                // of a session, [layers]
+  int64_t scratch;                        // on the host
+  std::array<int64_t, 2> device_scratch;  // on a GPU, by Placement::entries_in_ram
+  int64_t beside_gpu;                     // on the host, where a GPU has all layers
 };
 ChunkBytes chunk_bytes(const ModelShape& model, const Workload& work, int32_t chunk_tokens,
                        int32_t threads);

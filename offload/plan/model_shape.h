@@ -43,8 +43,11 @@ struct KvBytes {
 // What an engine with a GPU takes beside weights and cache rows, exactly; empty functions where no
 // kernels for one are known: it is then estimated.
 struct GpuNeeds {
-  // In VRAM: activations, and what alignment and tables add to weights and caches.
-  std::function<int64_t(int64_t context, int32_t chunk_tokens, int32_t sessions)> vram_bytes;
+  // In VRAM: activations, and what alignment, pages and tables add to weights and caches, with
+  // compressed rows as Placement::entries_in_ram has them.
+  std::function<int64_t(int64_t context, int32_t chunk_tokens, int32_t sessions,
+                        bool entries_in_ram)>
+      vram_bytes;
   // In VRAM that does not hold all experts: those of prompts that are on their way.
   int64_t sent_bytes = 0;
   // In RAM: scratch of the experts that are computed there, and pinned staging.

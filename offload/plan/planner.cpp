@@ -222,7 +222,8 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
   say(fmt::format(
       "prompts are read {} tokens at a time: the longer, the fewer times the experts "
       "are read, but {} of scratch are taken for it",
-      at.chunk_tokens, binary_size(at.uses_gpu() ? chunk.device_scratch : chunk.scratch)));
+      at.chunk_tokens,
+      binary_size(at.uses_gpu() ? chunk.device_scratch[at.entries_in_ram] : chunk.scratch)));
   for (const std::string& format : CpuRates::unknown_formats(cpu.rates(), model)) {
     say(fmt::format("the profile has no rate for {} weights on the CPU; its slowest stands in",
                     format));

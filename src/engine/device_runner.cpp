@@ -11,9 +11,9 @@ namespace {
 class DeviceSequence : public Sequence {
  public:
   DeviceSequence(Device& device, const RunnerParts& parts, int64_t context, EntriesIn entries)
-      : cache(device, parts.config, parts.kv, context, parts.limits, entries) {}
+      : cache(device, {parts.config, parts.kv, context, parts.limits, entries}) {}
   int64_t context() const override { return cache.context(); }
-  int64_t bytes() const override { return cache.bytes() + cache.pinned_bytes(); }
+  int64_t bytes() const override { return cache.bytes_in_all(); }
   void clear() override { cache.position = 0; }
 
   DeviceCache cache;

@@ -188,8 +188,8 @@ Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Dev
   if (shape.name.empty()) shape.name = model.source;
   if (device != nullptr) {
     const ModelWeights weights = bind_weights(model.dir, model.config, model.source);
-    shape.gpu = gpu_needs(
-        shape, {model.config, weights, device->kernels(), kernels, options.kv, options.limits});
+    shape.gpu = gpu_needs(shape, {model.config, weights, device->kernels(), kernels, options.kv,
+                                  options.limits, device->page_bytes()});
   }
   if (options.plan) {
     check_replay(*options.plan, options, shape, device);

@@ -129,7 +129,7 @@ TEST_CASE("device: compressed rows in the host's memory give the same, to the bi
       const Limits limits = small_limits(6);
       Runner runner(model, 16, 5, limits);
       DeviceCache cache = runner.new_cache(type, 16);
-      DeviceCache own(*runner.device, model.config, type, 16, limits, EntriesIn::kHost);
+      DeviceCache own(*runner.device, {model.config, type, 16, limits, EntriesIn::kHost});
       REQUIRE(own.pinned_bytes() > 0);
       for (const int64_t at : {0, 6, 12, 13}) {
         const auto some = std::span(tokens).subspan(at, at < 12 ? 6 : 1);
@@ -459,19 +459,19 @@ TEST_CASE("device: bytes are known before they are taken" * doctest::test_suite(
     VramTier tier(*device, layers, config.experts, all_experts(config));
     free_bytes -= tier.bytes();
     for (const KvType type : {KvType::kF32, KvType::kBF16}) {
-      const DeviceCache cache(*device, config, type, 300, limits);
-      CHECK(taken() == device_cache_bytes(config, type, 300, limits).device);
-      CHECK(cache.bytes() == device_cache_bytes(config, type, 300, limits).device);
-      free_bytes += cache.bytes();
+      const size_t page = device->page_bytes();
+      const DeviceCache cache(*device, {config, type, 300, limits});
+      CHECK(cache.bytes() == device_cache_bytes({config, type, 300, limits}, page));
+      CHECK(taken() == cache.bytes());
       const int64_t pinned_before = counts(*device).pinned_bytes;
-      const DeviceCacheBytes bytes =
-          device_cache_bytes(config, type, 300, limits, EntriesIn::kHost);
-      const DeviceCache in_host(*device, config, type, 300, limits, EntriesIn::kHost);
-      CHECK(taken() == bytes.device + cache.bytes());
-      CHECK(counts(*device).pinned_bytes - pinned_before == bytes.pinned);
-      CHECK(in_host.pinned_bytes() == bytes.pinned);
-      CHECK(bytes.device + bytes.pinned == cache.bytes());
-      CHECK(bytes.pinned == csa_layers(config) * 75 * config.head_dim * kv_value_bytes(type));
+      const DeviceCacheShape shape{config, type, 300, limits, EntriesIn::kHost};
+      const DeviceCache in_host(*device, shape);
+      CHECK(taken() == device_cache_bytes(shape, page));
+      CHECK(in_host.bytes() == device_cache_bytes(shape, page));
+      CHECK(counts(*device).pinned_bytes - pinned_before == in_host.pinned_bytes());
+      CHECK(in_host.pinned_bytes() == DeviceCacheLayout(shape).pinned_bytes);
+      CHECK(in_host.pinned_bytes() ==
+            csa_layers(config) * 75 * config.head_dim * kv_value_bytes(type));
       free_bytes += in_host.bytes() + cache.bytes();
     }
     const int64_t planned =
@@ -511,12 +511,15 @@ TEST_CASE("device: what does not fit or has no kernels is named" * doctest::test
   const int64_t expert_bytes = vram_tier_bytes(layers, config.experts, all_experts(config));
   const auto device = make_fake_device({.memory_bytes = weight_bytes + expert_bytes + (1 << 20)});
   const DeviceWeights weights = upload_weights(*device, config, nano().weights);
-  CHECK(contains(error_of([&] { DeviceCache(*device, config, KvType::kF32, 1 << 20, limits); }),
+  CHECK(contains(error_of([&] {
+                   DeviceCache(*device, {config, KvType::kF32, 1 << 20, limits});
+                 }),
                  "a session's cache: fake GPU: "));
   {
     const auto pinning = make_fake_device({.pinned_buffer_bytes = 1 << 10});
-    const std::string what = error_of(
-        [&] { DeviceCache(*pinning, config, KvType::kF32, 1 << 12, limits, EntriesIn::kHost); });
+    const std::string what = error_of([&] {
+      DeviceCache(*pinning, {config, KvType::kF32, 1 << 12, limits, EntriesIn::kHost});
+    });
     CHECK(contains(what, "a session's compressed rows: fake GPU: "));
     CHECK(contains(what, "--ctx"));
   }

@@ -122,7 +122,7 @@ struct Runner {
   }
 
   DeviceCache new_cache(KvType type, int64_t context) {
-    return DeviceCache(*device, config, type, context, limits);
+    return DeviceCache(*device, {config, type, context, limits});
   }
 
   // All logits, the tokens fed in pieces of `chunk`.

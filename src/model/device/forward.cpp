@@ -133,7 +133,7 @@ class DeviceForward::Pass {
     for (const DeviceSegment& segment : segments) {
       n += std::ssize(segment.tokens);
       HEARTH_CHECK(segment.cache->position + std::ssize(segment.tokens) <=
-                   std::min(segment.cache->context(), context_));
+                   std::min(segment.cache->room(), context_));
       for (const int32_t token : segment.tokens) HEARTH_CHECK(token >= 0 && token < config_.vocab);
     }
     HEARTH_CHECK(n > 0 && n <= limits_.chunk_tokens);

@@ -29,6 +29,13 @@ int64_t total(const std::vector<KvBytes>& layers) {
   return bytes;
 }
 
+// What a cache takes on the device beyond the bytes that `layers` name.
+int64_t beyond_rows(const DeviceCacheShape& shape, size_t page_bytes,
+                    const std::vector<KvBytes>& layers) {
+  const int64_t rows = total(layers) - DeviceCacheLayout(shape).pinned_bytes;
+  return device_cache_bytes(shape, page_bytes) - rows;
+}
+
 }  // namespace
 
 GpuNeeds gpu_needs(const ModelShape& shape, const DeviceModelParts& parts) {
@@ -36,12 +43,12 @@ GpuNeeds gpu_needs(const ModelShape& shape, const DeviceModelParts& parts) {
   const DeviceTraits traits = traits_of(parts.weights);
   GpuNeeds needs;
   needs.vram_bytes = [=, kv_bytes = shape.kv_bytes, config = parts.config, kv = parts.kv,
-                      limits = parts.limits, kernels = &parts.gpu_kernels](
-                         int64_t context, int32_t chunk, int32_t sessions) {
+                      limits = parts.limits, kernels = &parts.gpu_kernels, page = parts.page_bytes](
+                         int64_t context, int32_t chunk, int32_t sessions, bool entries_in_ram) {
     const Limits with = with_chunk(limits, chunk);
-    // Wherever the compressed rows lie, all takes as much.
+    const EntriesIn entries = entries_in_ram ? EntriesIn::kHost : EntriesIn::kDevice;
     const int64_t cache =
-        device_cache_bytes(config, kv, context, with).device - total(kv_bytes(context, chunk));
+        beyond_rows({config, kv, context, with, entries}, page, kv_bytes(context, chunk));
     return weights + sessions * cache +
            device_forward_bytes(config, *kernels, traits, context, with);
   };
