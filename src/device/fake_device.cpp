@@ -25,7 +25,8 @@ class FakeDevice final : public Device {
   ~FakeDevice() override { HEARTH_CHECK(streams_.empty() && ranges_.empty()); }
 
   FakeDeviceCounts counts() const {
-    return {pinned_.live().bytes() + ranges_.bytes(), unpinned_copies_, pinned_.live().bytes()};
+    return {pinned_.live().bytes() + ranges_.bytes(), unpinned_copies_, pinned_.live().bytes(),
+            memory_.most_bytes()};
   }
 
   const std::string& name() const override { return name_; }

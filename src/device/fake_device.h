@@ -27,6 +27,7 @@ struct FakeDeviceCounts {
   int64_t pinned_bytes;         // now, buffers and ranges
   int64_t unpinned_copies;      // so far, whose memory of the host was not pinned
   int64_t pinned_buffer_bytes;  // now, buffers alone
+  int64_t most_memory_bytes;    // of the device that were taken at once
 };
 
 std::unique_ptr<Device> make_fake_device(const FakeDeviceOptions& options = {});

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <iterator>
 
@@ -62,6 +63,11 @@ bool ByteRanges::meets(const void* begin, size_t bytes) const {
 
 FakeMemory::~FakeMemory() { HEARTH_CHECK(live_.empty()); }
 
+void FakeMemory::add(void* begin, size_t bytes) {
+  live_.add(begin, bytes);
+  most_ = std::max(most_, live_.bytes());
+}
+
 void* FakeMemory::allocate(size_t bytes) {
   if (static_cast<int64_t>(bytes) > free_bytes()) return nullptr;
   const Mapping mapping(bytes);
@@ -73,7 +79,7 @@ void* FakeMemory::allocate(size_t bytes) {
   unsigned char* begin = pages + mapping.before;
   std::memset(begin, kGarbage, bytes);
   std::memset(begin + bytes, kAfterEnd, mapping.usable - mapping.before - bytes);
-  live_.add(begin, bytes);
+  add(begin, bytes);
   return begin;
 }
 
@@ -93,7 +99,7 @@ void FakeMemory::release_addresses(void* begin, size_t bytes) {
 
 bool FakeMemory::map(void* begin, size_t bytes) {
   if (static_cast<int64_t>(bytes) > free_bytes()) return false;
-  live_.add(begin, bytes);
+  add(begin, bytes);
   HEARTH_CHECK(mprotect(begin, bytes, PROT_READ | PROT_WRITE) == 0);
   std::memset(begin, kGarbage, bytes);
   return true;

@@ -45,9 +45,13 @@ class FakeMemory {
   const ByteRanges& live() const { return live_; }
   int64_t limit() const { return limit_; }
   int64_t free_bytes() const { return limit_ - live_.bytes(); }
+  int64_t most_bytes() const { return most_; }  // that were taken at once
 
  private:
+  void add(void* begin, size_t bytes);
+
   int64_t limit_;
+  int64_t most_ = 0;
   ByteRanges live_;
 };
 

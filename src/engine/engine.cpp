@@ -137,7 +137,9 @@ struct Engine::Loaded {
     PinnedCache pinned_cache = pin_experts();
     VramPlaces places = {{},
                          first_in_vram(plan, config.experts),
-                         plan.placement.entries_in_ram ? EntriesIn::kHost : EntriesIn::kDevice};
+                         plan.placement.entries_in_ram ? EntriesIn::kHost : EntriesIn::kDevice,
+                         plan.work.parallel,
+                         plan.vram.budget - plan.vram.used};
     for (const LayerPlan& layer : plan.layers) places.counts.push_back(layer.vram_experts);
     const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
     return make_device_runner(parts, *gpu.device, places, rates, std::move(pinned_cache));

@@ -78,6 +78,8 @@ class DeviceForward::Pass {
     return &*row_;
   }
 
+  int64_t give_back_experts(int64_t bytes) { return routed_.shrink(bytes, stream_); }
+
   int32_t chunk_tokens() const { return limits_.chunk_tokens; }
   int64_t bytes() const {
     return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()) + (sent_ ? sent_->bytes() : 0);
@@ -311,6 +313,8 @@ std::span<const float> DeviceForward::run(std::span<const DeviceSegment> segment
                                           const std::function<bool(int32_t)>& on_layer) {
   return pass_->run(segments, wanted, observer, on_layer);
 }
+
+int64_t DeviceForward::give_back_experts(int64_t bytes) { return pass_->give_back_experts(bytes); }
 
 LogitRow* DeviceForward::run_to_row(const DeviceSegment& segment,
                                     const std::function<bool(int32_t)>& on_layer) {

@@ -43,6 +43,9 @@ class DeviceForward {
   DeviceForward(const DeviceModel& model, int64_t context, const Limits& limits);
   ~DeviceForward();
 
+  // Between steps, as VramTier::shrink of the routed experts.
+  int64_t give_back_experts(int64_t bytes);
+
   int32_t chunk_tokens() const;
   int64_t bytes() const;         // taken on the device
   int64_t pinned_bytes() const;  // taken on the host
