@@ -214,6 +214,57 @@ TEST_CASE(
   expect_alike(*engine, *cpu);
 }
 
+TEST_CASE("a short conversation leaves VRAM to more experts than are planned beside a long one") {
+  EngineOptions options = with_gpu(kMemory);
+  options.context = 16384;
+  options.sessions = 2;
+  options.limits.cache_tokens_at_once = 8;
+  options.limits.vram_slab_bytes = 1;  // one expert
+  const Device* device = nullptr;
+  bool has_pages = true;
+  options.open_gpu = [&] {
+    FoundDevice found{make_fake_device({.memory_bytes = kMemory, .has_pages = has_pages}), ""};
+    device = found.device.get();
+    return found;
+  };
+  const Plan whole = Engine::open(options)->plan();
+  options.gpu_budget = whole.vram.used - whole.routed_bytes / 2;
+  // Nothing is spare.
+  for (int i = 0; i < 2; ++i) options.gpu_budget = Engine::open(options)->plan().vram.used;
+  EngineOptions without = demo_options();
+  without.use_gpu = false;
+  const auto cpu = Engine::open(without);
+  for (const bool pages : {true, false}) {
+    has_pages = pages;
+    const auto engine = Engine::open(options);
+    const Plan& plan = engine->plan();
+    REQUIRE(engine->gpu() != nullptr);
+    REQUIRE(plan.ram.experts > 0);
+    const auto taken = [&] { return kMemory - device->memory().free_bytes; };
+    const int64_t most = plan.vram.used - kContextBytes, at_first = taken();
+    // Without pages a cache has all of its memory from the begin, so nothing is lent.
+    const int64_t planned = most - plan.vram.kv;
+    CHECK((at_first > planned + plan.vram.kv / 2) == pages);
+    for (int i = 0; i < 2; ++i) expect_alike(*engine, *cpu);
+    {
+      const auto one = engine->new_session(), two = engine->new_session();
+      const std::vector<int32_t> ids = test::read_ids(test::data("demo/demo.tokens.txt"));
+      one->feed(std::span(ids).first(20));
+      two->feed(std::span(ids).first(12));
+      CHECK(taken() > most - (200 << 10));
+      one->clear();
+      one->feed(std::span(ids).first(2));
+      CHECK(one->bytes() + two->bytes() >= plan.kv_bytes);
+      if (!pages) CHECK(taken() == most);
+      // A third was not planned: experts have to give way for it.
+      const auto three = engine->new_session();
+      CHECK(three->feed(std::span(ids).first(3)).size() > 0);
+    }
+    CHECK(taken() == at_first);
+    CHECK(counts(*device).most_memory_bytes <= most);
+  }
+}
+
 TEST_CASE("an answer from a GPU has the tokens that its logits give on the host") {
   const auto engine = Engine::open(with_gpu(int64_t{1} << 30));
   const auto session = engine->new_session(), other = engine->new_session();
