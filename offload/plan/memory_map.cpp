@@ -138,6 +138,20 @@ void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement
   placement.nvme_experts = all - placement.vram_experts - placement.ram_experts;
 }
 
+int64_t lent_experts(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,
+                     int32_t parallel) {
+  const auto layers = static_cast<int32_t>(model.layers.size());
+  int64_t rows = 0;
+  for (int32_t i = 0; i < layers; ++i) {
+    if (!placement.on_gpu(i, layers)) continue;
+    const bool in_ram = placement.entries_in_ram && model.layers[i].selects_rows();
+    rows += chunk.kv[i].index + (in_ram ? 0 : chunk.kv[i].entries);
+  }
+  const int64_t reachable = int64_t{model.experts} * placement.gpu_layers;
+  return std::min(slots_in(parallel * rows, largest_expert(model)),
+                  reachable - placement.vram_experts);
+}
+
 void add_experts(const ModelShape& model, const std::vector<LayerPlan>& layers, MemoryMap& map) {
   for (size_t i = 0; i < layers.size(); ++i) {
     add_weights(map.vram, layers[i].vram_experts * model.layers[i].expert_bytes);

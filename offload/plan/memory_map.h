@@ -42,6 +42,11 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
 // moving them takes.
 void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement);
 
+// Experts beyond those in VRAM that have room there as long as no compressed rows are written, at
+// most: rows take their memory as a conversation grows.
+int64_t lent_experts(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,
+                     int32_t parallel);
+
 // Experts of each layer, spread evenly.
 std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& placement);
 // By how often each was picked, `picks` [layers * experts]: VRAM takes those of the layers on the

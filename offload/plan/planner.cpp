@@ -14,7 +14,7 @@ namespace {
 constexpr int32_t kChunkMin = 64, kChunkMax = 16384;
 constexpr double kPromptToAnswer = 8;  // new tokens of a request, at most, by those of its answer
 constexpr double kNever = 1e300;
-constexpr double kWorthwhile = 0.02;  // of the time that prompts took before
+constexpr double kWorthwhile = 0.02;  // of the time that something took before
 
 struct Budgets {
   int64_t vram = 0;
@@ -106,6 +106,8 @@ class Search {
     // Longer chunks take memory and can't be interrupted as soon, so they must be worth it. Answers
     // are the same with all of them.
     if (best_.placement.chunk_tokens < chunk.chunk_tokens) limit -= kWorthwhile * best_.prompts;
+    // What the link takes with each token hangs on what the GPU's cache does with it.
+    if (entries_in_ram && !best_.placement.entries_in_ram) limit -= kWorthwhile * best_.seconds;
     const double answers = answer_seconds(candidate.placement);
     if (answers >= limit) return;
     candidate.prompts = prompt_seconds(candidate.placement);
@@ -208,6 +210,13 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
         fmt::format("{} of {} routed experts fill the rest of VRAM and serve about {:.0f} % of "
                     "the picks",
                     at.vram_experts, model.expert_count(), 100 * plan.predict.vram_hit_rate));
+    const int64_t lent = lent_experts(model, chunk, at, request.work.parallel);
+    if (lent > 0) {
+      say(
+          fmt::format("up to {} more lie where cache rows will, until a conversation gets there; "
+                      "predictions are without them",
+                      lent));
+    }
   }
   if (at.nvme_experts == 0) {
     say(fmt::format("{} {} routed experts fit in RAM; no disk is read",
