@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "engine/runner.h"
@@ -26,10 +27,10 @@ class DeviceRunner : public Runner {
       : parts_(parts),
         device_(device),
         weights_(upload_weights(device, parts.config, parts.weights)),
-        tier_(device, layer_experts(parts.weights), parts.config.experts, held.counts,
-              {.order = held.order}),
-        elsewhere_(make_elsewhere(std::move(cache.cache))),
+        elsewhere_(make_elsewhere(held.counts, std::move(cache.cache))),
         pinned_slots_(std::move(cache.slots)),
+        tier_(device, layer_experts(parts.weights), parts.config.experts, held.counts,
+              {.order = held.order, .cache = this->cache()}),
         forward_({device, parts.config, weights_, parts.weights.embedding, tier_, elsewhere_.get(),
                   sending(rates)},
                  parts.context, parts.limits) {}
@@ -54,6 +55,12 @@ class DeviceRunner : public Runner {
   std::optional<ReadFailure> take_failure() override {
     return elsewhere_ ? elsewhere_->store().take_failure() : std::nullopt;
   }
+  std::optional<ReadFailure> load_experts(
+      std::span<const int32_t> in_cache,
+      const std::function<void(int64_t, int64_t)>& on_load) override {
+    if (const auto failure = tier_.load(on_load)) return failure;
+    return cache()->load(in_cache, on_load);
+  }
   ExpertCache* cache() override { return elsewhere_ ? elsewhere_->store().cache() : nullptr; }
   double guess_precision(int32_t) const override { return 0; }
   StageClock& clock() override { return forward_.clock(); }
@@ -69,10 +76,11 @@ class DeviceRunner : public Runner {
   }
 
  private:
-  std::unique_ptr<HostExperts> make_elsewhere(std::unique_ptr<ExpertCache> cache) const {
-    bool holds_all = true;
-    for (int32_t i = 0; i < parts_.config.layers; ++i) holds_all &= tier_.holds_all(i);
-    if (holds_all) return nullptr;
+  // `held` [layers]: experts on the device.
+  std::unique_ptr<HostExperts> make_elsewhere(const std::vector<int32_t>& held,
+                                              std::unique_ptr<ExpertCache> cache) const {
+    const auto is_whole = [&](int32_t experts) { return experts == parts_.config.experts; };
+    if (std::ranges::all_of(held, is_whole)) return nullptr;
     return std::make_unique<HostExperts>(parts_.config, layer_experts(parts_.weights),
                                          parts_.kernels, parts_.workers, parts_.limits,
                                          std::move(cache));
@@ -86,9 +94,9 @@ class DeviceRunner : public Runner {
   const RunnerParts parts_;
   Device& device_;
   const DeviceWeights weights_;
-  VramTier tier_;
   const std::unique_ptr<HostExperts> elsewhere_;
   PinnedRange pinned_slots_;  // of its cache, which it goes before
+  VramTier tier_;             // before both: it may be copying out of the slots
   DeviceForward forward_;
   std::vector<DeviceSegment> segments_;
 };
