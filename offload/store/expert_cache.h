@@ -81,7 +81,7 @@ class ExpertCache {
   // absent. What was expected of the layer beside them is let go.
   void begin_layer(int32_t layer, int32_t n, int32_t used, const int32_t* picks,
                    std::span<const int32_t> experts) noexcept;
-  // A resident expert that something else than the layer's computation reads: wanted as those.
+  // An expert that something else than the layer's computation reads: wanted as those.
   void lend(int32_t layer, int32_t expert) noexcept;
   // An expert that is wanted or copied, once it is resident.
   std::optional<ExpertWeights> find(int32_t layer, int32_t expert) const noexcept;

@@ -169,12 +169,7 @@ class DeviceForward::Pass {
     const BroughtRows rows = exchange_->wait(step.batch.n);
     const bool sends = sent_ && step.batch.prefill;
     count_routed(routed, step.batch.n, begin_elsewhere(layer, step.batch, rows, sends));
-    if (sends) {
-      sent_->run(stream_, elsewhere_->store(),
-                 [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
-    }
-    // While the device computes the experts that it holds or is sent.
-    elsewhere_->run(meter_.clock()[Stage::kHostExperts]);
+    compute_elsewhere(step, layer, sends);
     replay_.piece([&] {
       meter_.mark(Stage::kRoutedExperts);
       exchange_->send(act_.elsewhere, step.batch.n, stream_);
@@ -234,6 +229,26 @@ class DeviceForward::Pass {
                               sends ? sent_->sent() : std::span<const int32_t>(), rows.weights,
                               batch.prefill, exchange_->sums()});
     return on_device;
+  }
+
+  // While the device computes the experts that it holds or is sent. What is sent from the disk goes
+  // on its way as soon as it has arrived.
+  void compute_elsewhere(const DeviceStep& step, int32_t layer, bool sends) {
+    StageTotals& totals = meter_.clock()[Stage::kHostExperts];
+    if (!sends) {
+      elsewhere_->run(totals);
+      return;
+    }
+    ExpertStore& store = elsewhere_->store();
+    const auto send = [&] {
+      sent_->run(stream_, store,
+                 [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
+    };
+    sent_->begin(stream_);
+    send();
+    elsewhere_->run(totals, send);
+    while (!sent_->is_done() && store.wait()) send();
+    HEARTH_CHECK(sent_->is_done() || store.has_failed());
   }
 
   // Layer number `layer` is enqueued or, behind the last, none: waits for the one before it.

@@ -19,9 +19,9 @@ struct ExpertSize {
   int64_t weights;
 };
 
-// `tokens`: of each expert that can be sent, falling; `kept`: of each that can't. How many of the
-// first ones to send.
-int64_t count_to_send(std::span<const int32_t> tokens, std::span<const int32_t> kept,
-                      const ExpertSize& size, const LinkRates& rates);
+// `tokens`: of each expert, falling. How many of the first ones to send. Where they come from,
+// memory or a disk, is no matter: they are read from there for either side.
+int64_t count_to_send(std::span<const int32_t> tokens, const ExpertSize& size,
+                      const LinkRates& rates);
 
 }  // namespace hearth
