@@ -171,6 +171,7 @@ void ExpertCache::poll() noexcept {
 }
 
 bool ExpertCache::wait() noexcept {
+  start_reads();
   if (reader_->in_flight() == 0) return false;
   arrive(reader_->wait());
   poll();

@@ -102,7 +102,7 @@ class ExpertCache {
 
   // Takes in what has arrived and starts what can be.
   void poll() noexcept;
-  // The same, after waiting for an arrival; false where nothing is under way.
+  // The same, after waiting for an arrival; false where nothing can be under way.
   bool wait() noexcept;
   bool is_idle() const noexcept { return reader_->in_flight() == 0; }
 
