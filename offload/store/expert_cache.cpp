@@ -144,11 +144,7 @@ void ExpertCache::end_copy(int32_t layer, int32_t expert, bool moved) noexcept {
   Entry& entry = entries_[key];
   HEARTH_CHECK(entry.copied);
   entry.copied = false;
-  if (moved && entry.residency == Residency::kResident && !entry.is_held()) {
-    entry.residency = Residency::kAbsent;
-    free_.push_back(entry.slot);
-    return;
-  }
+  entry.moved = moved;
   let_go(key);
 }
 
@@ -278,8 +274,14 @@ void ExpertCache::hold(int32_t key) {
 
 // After a last one is.
 void ExpertCache::let_go(int32_t key) {
-  const Entry& entry = entries_[key];
-  if (entry.residency == Residency::kResident && !entry.is_held()) policy_->add(key);
+  Entry& entry = entries_[key];
+  if (entry.residency != Residency::kResident || entry.is_held()) return;
+  if (!std::exchange(entry.moved, false)) {
+    policy_->add(key);
+    return;
+  }
+  entry.residency = Residency::kAbsent;
+  free_.push_back(entry.slot);
 }
 
 std::optional<ReadFailure> ExpertCache::take_failure() noexcept {

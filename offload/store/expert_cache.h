@@ -95,8 +95,8 @@ class ExpertCache {
   // absent, which none may be that a layer wants. While layers want experts, no more than
   // most_copied() are held so: the layers need slots.
   void begin_copy(int32_t layer, int32_t expert) noexcept;
-  // The copy is done, or given up. Where the expert `moved` its slot is free for another one,
-  // unless a layer still reads it there.
+  // The copy is done, or given up. Where the expert `moved` its slot is free for another one, as
+  // soon as no layer reads it there.
   void end_copy(int32_t layer, int32_t expert, bool moved) noexcept;
   int64_t most_copied() const { return slots() / 4; }
 
@@ -127,6 +127,7 @@ class ExpertCache {
     bool wanted = false;
     bool expected = false;
     bool copied = false;
+    bool moved = false;         // elsewhere: the slot is free when nobody holds it any more
     bool early = false;         // its read was asked for by an expectation of this step
     uint8_t parts_missing = 0;  // of a read under way
     bool failed = false;        // a part of it
