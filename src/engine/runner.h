@@ -96,8 +96,7 @@ struct VramExperts {
 };
 
 // All layers on a device, which must outlive the runner, with the routed experts that are `held`;
-// the CPU computes the others or, in prompts, sends those that are at hand by these rates. Throws
-// Error where it does not fit.
+// the CPU computes the others or sends them by these rates. Throws Error where it does not fit.
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
                                            const VramExperts& held, const LinkRates& rates,
                                            PinnedCache cache);

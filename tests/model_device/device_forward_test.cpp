@@ -317,8 +317,8 @@ TEST_CASE("device: experts it does not hold are computed by the host, with the s
   }
 }
 
-// The sums of a prompt are all the device's then, in the same order.
-TEST_CASE("device: a prompt whose other experts are all sent has the bits of the whole model's") {
+// The sums are all the device's then, in the same order.
+TEST_CASE("device: what sends all its other experts has the bits of the whole model's") {
   const auto tokens = first_tokens("nano/nano.tokens.txt", 12);
   const ModelConfig& config = nano().config;
   Limits limits = small_limits(12);
@@ -333,17 +333,20 @@ TEST_CASE("device: a prompt whose other experts are all sent has the bits of the
   const std::vector<int32_t> none(config.layers, 0), three(config.layers, 3);
   const std::vector<int32_t> mixed = {config.experts, 1, 0, config.experts - 1};
   uint64_t seed = 20;
+  cache.position = 0;
+  const Floats one_by_one = whole.run(cache, tokens, 1);
   for (const auto& [held, slots, chunk] :
-       {Split{none, 2, 12}, Split{none, 4, 6}, Split{three, 4, 12}, Split{mixed, 2, 12}}) {
+       {Split{none, 2, 12}, Split{none, 4, 6}, Split{three, 4, 12}, Split{mixed, 2, 12},
+        Split{mixed, 2, 1}, Split{none, 4, 1}}) {
     CAPTURE(seed);
     limits.experts_sent = slots;
     Runner runner(nano(), 12, seed++, limits, held, kSendAll);
     DeviceCache own = runner.new_cache(KvType::kF32, 12);
-    CHECK(runner.run(own, tokens, chunk) == expected);
+    CHECK(runner.run(own, tokens, chunk) == (chunk == 1 ? one_by_one : expected));
   }
 }
 
-TEST_CASE("device: experts of a prompt are computed on both sides, those of a token on the host") {
+TEST_CASE("device: experts are computed on both sides, in prompts and token by token") {
   const auto tokens = first_tokens("nano/nano.tokens.txt", 15);
   const ModelConfig& config = nano().config;
   Runner whole(nano(), 15);
@@ -358,6 +361,9 @@ TEST_CASE("device: experts of a prompt are computed on both sides, those of a to
     Recorder recorder(config);
     CHECK(test::max_difference(runner.run(own, tokens, 14, &recorder), expected) < 1e-5);
     expect_golden_blocks(recorder);
+    // Layers of one step send, others don't, and the next step differs: all of it is replayed.
+    own.position = 0;
+    CHECK(test::max_difference(runner.run(own, tokens, 1), expected) < 1e-5);
   }
 }
 

@@ -29,6 +29,18 @@ TEST_CASE("link split: a slow link takes none, a fast one all") {
   CHECK(count_to_send({}, kSize, {2, 2, 20}) == 0);
 }
 
+TEST_CASE("link split: tokens that decode send only what memory gives beyond the CPU") {
+  const int32_t each[] = {1, 1, 1, 1};  // a second each on the CPU
+  CHECK(count_to_send(each, kSize, {2, 2, 1e9}) == 2);
+  // A CPU that reads a quarter as fast beside copies takes 4 s for one of them, as for all alone.
+  CHECK(count_to_send(each, kSize, {1.9, 2, 1e9, 0.5}) == 0);
+  CHECK(count_to_send(each, kSize, {2, 2, 1e9, 1.9}) == 2);
+  CHECK(count_to_send(each, kSize, {2, 2, 1e9, 1.9, 1.8}) == 2);
+  CHECK(count_to_send(each, kSize, {2, 2, 1e9, 1.9, 1.95}) == 0);
+  // One would not pay for the start.
+  CHECK(count_to_send(each, kSize, {4, 2, 1e9, 2, 1.5}) == 3);
+}
+
 TEST_CASE("link split: of one expert the faster side") {
   const int32_t one[] = {10};  // 2 s on the CPU
   CHECK(count_to_send(one, kSize, {1.1, 2, 20}) == 1);

@@ -68,7 +68,7 @@ ExpertStream::ExpertStream(Device& device, const ExpertSending& sending, int32_t
       slot_bytes_(largest_slot(groups_)),
       counts_(experts),
       is_sent_(experts),
-      memory_(allocate_for(device, "experts of prompts on their way",
+      memory_(allocate_for(device, "experts on their way",
                            expert_stream_bytes(layers_, experts, limits))),
       host_tables_(
           device.allocate_pinned(static_cast<size_t>(expert_stream_pinned_bytes(experts, limits)))),

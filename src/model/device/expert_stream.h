@@ -1,4 +1,4 @@
-// Experts of a prompt that come over the link to be computed once. They arrive in slots, in two
+// Experts that come over the link to be computed once. They arrive in slots, in two
 // halves: while one half is computed, the next experts are copied into the other, on a stream of
 // their own. Which experts come, model/device/link_split.h says; those that are still to be read
 // from a disk come last, once they have been.
