@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <vector>
 
@@ -59,10 +60,12 @@ class DeviceRunner : public Runner {
         device_(device),
         entries_(places.entries),
         weights_(upload_weights(device, parts.config, parts.weights)),
-        tier_(device, layer_experts(parts.weights), parts.config.experts, lent_counts(places),
-              {.order = places.order, .slab_bytes = parts.limits.vram_slab_bytes}),
         elsewhere_(make_elsewhere(places, std::move(cache.cache))),
         pinned_slots_(std::move(cache.slots)),
+        tier_(device, layer_experts(parts.weights), parts.config.experts, lent_counts(places),
+              {.order = places.order,
+               .slab_bytes = parts.limits.vram_slab_bytes,
+               .cache = this->cache()}),
         forward_({device, parts.config, weights_, parts.weights.embedding, tier_, elsewhere_.get(),
                   sending(rates)},
                  parts.context, parts.limits) {
@@ -93,6 +96,17 @@ class DeviceRunner : public Runner {
   }
   std::optional<ReadFailure> take_failure() override {
     return elsewhere_ ? elsewhere_->store().take_failure() : std::nullopt;
+  }
+  std::optional<ReadFailure> load_experts(
+      std::span<const int32_t> in_cache,
+      const std::function<void(int64_t, int64_t)>& on_load) override {
+    if (const auto failure = tier_.load(on_load)) return failure;
+    // Where caches are yet to grow VRAM has more than is planned.
+    std::vector<int32_t> others;
+    std::ranges::copy_if(in_cache, std::back_inserter(others), [&](int32_t key) {
+      return !tier_.holds(key / parts_.config.experts, key % parts_.config.experts);
+    });
+    return cache()->load(others, on_load);
   }
   ExpertCache* cache() override { return elsewhere_ ? elsewhere_->store().cache() : nullptr; }
   double guess_precision(int32_t) const override { return 0; }
@@ -144,9 +158,9 @@ class DeviceRunner : public Runner {
   Device& device_;
   const EntriesIn entries_;
   const DeviceWeights weights_;
-  VramTier tier_;
   const std::unique_ptr<HostExperts> elsewhere_;
   PinnedRange pinned_slots_;  // of its cache, which it goes before
+  VramTier tier_;             // before both: it may be copying out of the slots
   DeviceForward forward_;
   std::optional<VramBorder> border_;  // where experts lie elsewhere
   std::vector<DeviceSegment> segments_;

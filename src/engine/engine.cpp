@@ -62,10 +62,10 @@ Error read_error(const ReadFailure& failure, const TensorDir& dir) {
 }
 
 // What the plan has in memory at first. Throws Error where it can't be read.
-void fill_cache(ExpertCache& cache, const Plan& plan, const TensorDir& dir, int32_t experts,
-                const std::function<void(int64_t, int64_t)>& on_load) {
+void load_experts(Runner& runner, const Plan& plan, const TensorDir& dir, int32_t experts,
+                  const std::function<void(int64_t, int64_t)>& on_load) {
   const std::vector<int32_t> keys = first_in_cache(plan, experts);
-  if (const auto failure = cache.load(keys, on_load)) throw read_error(*failure, dir);
+  if (const auto failure = runner.load_experts(keys, on_load)) throw read_error(*failure, dir);
 }
 
 // Every problem of the file, before the long work of loading it.
@@ -127,7 +127,7 @@ struct Engine::Loaded {
         runner(make_runner(
             {config, weights, kernels, workers, options.kv, plan.work.context, limits})) {
     if (ExpertCache* experts = runner->cache()) {
-      fill_cache(*experts, plan, dir, config.experts, options.on_load);
+      load_experts(*runner, plan, dir, config.experts, options.on_load);
       workers.set_between_pieces([experts] { experts->poll(); });
     }
   }

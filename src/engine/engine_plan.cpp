@@ -29,6 +29,9 @@ constexpr int32_t kThreadsMax = 1024, kChunkTokensMax = 65536, kSessionsMax = 64
 
 // Of an expert of a prompt: past this the cores' rate hardly grows.
 constexpr double kManyTokens = 128;
+// What sending the first expert puts into a stream: tables, three matrices, tiles, and the kernels
+// of gate and up, of rounding and of down.
+constexpr double kLaunchesToSend = 8;
 
 const char* kv_name(KvType kv) { return kv == KvType::kF32 ? "f32" : "bf16"; }
 
@@ -219,8 +222,12 @@ LinkRates link_rates(const Plan& plan, const Device& device,
   }
   const CpuRates cpu(machine, plan.isa, plan.threads);
   const BoundSeconds seconds = cpu.multiply(uses, kManyTokens);
-  return {machine.gpus.front().to_gpu_beside_cpu_gb_s, bytes / seconds.memory * 1e-9,
-          matmul_flops(weights, kManyTokens) / seconds.arithmetic * 1e-9};
+  const Gpu& gpu = machine.gpus.front();
+  const double read_gb_s = bytes / seconds.memory * 1e-9;
+  return {gpu.to_gpu_beside_cpu_gb_s, read_gb_s,
+          matmul_flops(weights, kManyTokens) / seconds.arithmetic * 1e-9,
+          read_gb_s * gpu.cpu_read_beside_link_gb_s / machine.read_gb_s,
+          kLaunchesToSend * gpu.launch_us * 1e-6};
 }
 
 bool uses_cache(const Plan& plan) { return plan.fits() && plan.nvme.experts > 0; }

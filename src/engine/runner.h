@@ -53,6 +53,11 @@ class Runner {
                                const std::function<bool(int32_t)>& on_layer) = 0;
   virtual std::optional<ReadFailure> take_failure() = 0;
   virtual ExpertCache* cache() = 0;  // null where no experts are read as they are wanted
+  // Before the first run of a runner with a cache: reads the experts that a GPU holds at first, and
+  // those that are to be in the cache, keys as of ExpertCache. `on_load` is called with bytes that
+  // are there and in all, of each of the two. The first read that failed; then no run may follow.
+  virtual std::optional<ReadFailure> load_experts(
+      std::span<const int32_t> in_cache, const std::function<void(int64_t, int64_t)>& on_load) = 0;
   virtual double guess_precision(int32_t layer) const = 0;  // as of Forward
   virtual StageClock& clock() = 0;
   // Whether steps also take the time of stages on a GPU; they are slower then. A runner without a

@@ -31,7 +31,7 @@ void HostExperts::begin(int32_t layer, const HostExpertWork& work) {
                              work.lent, work.picks});
 }
 
-void HostExperts::run(StageTotals& totals) {
+void HostExperts::run(StageTotals& totals, const std::function<void()>& between) {
   const HostExpertWork& work = work_;
   compute_.prefill = work.prefill;
   ActivationRows& x = x_.fresh();
@@ -39,7 +39,8 @@ void HostExperts::run(StageTotals& totals) {
   if (store_.is_done()) std::fill_n(work.y, work.n * config_.dim, 0.0f);
   routed_experts(compute_, totals, scratch_, store_,
                  {x, work.n, weights_.data(), counts_.data(), work.y, config_.dim,
-                  config_.expert_clamp[layer_]});
+                  config_.expert_clamp[layer_]},
+                 between);
 }
 
 // Each row's picks, and their weights, without the gaps between them.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -23,7 +24,8 @@ struct HostExpertWork {
   int64_t n;             // rows, at most as many as the object was made for
   const float* x;        // [n, dim] normed inputs
   const int32_t* picks;  // [n, experts_used]; negative: held by the device
-  // Of these, computed on the device with weights of the store's, which lends them.
+  // Of these, computed on the device with weights of the store's, which lends them: those at hand
+  // first.
   std::span<const int32_t> lent;
   const float* weights;  // [n, experts_used + 1]; the last one is not read
   bool prefill;          // as in MatmulParams
@@ -40,8 +42,9 @@ class HostExperts {
   // Asks the store for what a layer's work takes. What `work` points to must stay until it is done.
   void begin(int32_t layer, const HostExpertWork& work);
   // Does it. Adds its time and what it reads and computes to `totals`. Where an expert can't be
-  // read the sums are not whole, and take_failure tells.
-  void run(StageTotals& totals);
+  // read the sums are not whole, and take_failure tells. `between`: called whenever some of the
+  // experts are done.
+  void run(StageTotals& totals, const std::function<void()>& between = nullptr);
   ExpertStore& store() { return store_; }
   int64_t bytes() const;  // of scratch memory
 

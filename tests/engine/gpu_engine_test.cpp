@@ -270,6 +270,40 @@ TEST_CASE("a short conversation leaves VRAM to more experts than are planned bes
   }
 }
 
+TEST_CASE("experts come from the disk to a GPU, each into one tier, none out of the mapped file") {
+  EngineOptions options = with_gpu(kMemory);
+  options.limits.experts_sent = 2;
+  const Plan whole = Engine::open(options)->plan();
+  const Device* device = nullptr;
+  options.open_gpu = [&] {
+    FoundDevice found{make_fake_device({.memory_bytes = kMemory}), ""};
+    device = found.device.get();
+    return found;
+  };
+  const auto open_with = [&](int64_t vram_experts) {
+    options.gpu_budget = whole.vram.used - whole.routed_bytes * (80 - vram_experts) / 80;
+    return Engine::open(options);
+  };
+  options.ram_budget = int64_t{110} << 20;
+  auto few = open_with(16);
+  while (few->cache() == nullptr || few->cache()->slots() > 30) {
+    *options.ram_budget -= 1 << 20;
+    few = open_with(16);
+  }
+  const int64_t fewer = counts(*device).unpinned_copies;
+  const auto many = open_with(32);
+  REQUIRE(many->cache() != nullptr);
+  CHECK(many->plan().vram.experts > few->plan().vram.experts);
+  const int64_t loading = counts(*device).unpinned_copies;
+  CHECK(loading == fewer);
+  EngineOptions without = demo_options();
+  without.use_gpu = false;
+  const auto cpu = Engine::open(without);
+  for (int i = 0; i < 3; ++i) expect_alike(*many, *cpu);
+  CHECK(counts(*device).unpinned_copies == loading);
+  CHECK(many->plan().vram.experts + many->plan().ram.experts + many->plan().nvme.experts == 80);
+}
+
 TEST_CASE("an answer from a GPU has the tokens that its logits give on the host") {
   const auto engine = Engine::open(with_gpu(int64_t{1} << 30));
   const auto session = engine->new_session(), other = engine->new_session();

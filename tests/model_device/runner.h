@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "base/check.h"
 #include "cpu_kernels/registry.h"
 #include "format/gguf.h"
 #include "model/device/forward.h"
@@ -108,13 +109,15 @@ struct Runner {
         limits(with),
         device(open_for_tests(seed)),
         weights(upload_weights(*device, config, model.weights)),
-        tier(*device, layer_experts(model.weights), config.experts, held,
-             {.slab_bytes = with.vram_slab_bytes}),
         host(config, layer_experts(model.weights), choose_kernels("avx2"), workers, limits,
              std::move(cache)),
+        tier(*device, layer_experts(model.weights), config.experts, held,
+             {.slab_bytes = with.vram_slab_bytes, .cache = host.store().cache()}),
         forward({*device, config, weights, model.weights.embedding, tier,
                  held == all_experts(config) ? nullptr : &host, sending(model, rates)},
-                context, limits) {}
+                context, limits) {
+    if (host.store().cache() != nullptr) HEARTH_CHECK(!tier.load(nullptr));
+  }
 
   static std::optional<ExpertSending> sending(const Model& model,
                                               const std::optional<LinkRates>& rates) {
@@ -144,9 +147,9 @@ struct Runner {
   const Limits limits;
   std::unique_ptr<Device> device;
   DeviceWeights weights;
-  VramTier tier;
   const Workers workers{1};
   HostExperts host;
+  VramTier tier;
   DeviceForward forward;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -169,20 +170,17 @@ class DeviceForward::Pass {
     replay_.piece([&] { experts(step, layer, weights, routed); });
     meter_.pause();
     const BroughtRows rows = exchange_->wait(step.batch.n);
-    const bool sends = sent_ && step.batch.prefill;
+    const bool sends = choose_sent(layer, step.batch, rows);
     count_routed(routed, step.batch.n, begin_elsewhere(layer, step.batch, rows, sends));
-    if (sends) {
-      sent_->run(stream_, elsewhere_->store(),
-                 [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
-    }
-    // While the device computes the experts that it holds or is sent.
-    elsewhere_->run(meter_.clock()[Stage::kHostExperts]);
-    replay_.piece([&] {
+    compute_elsewhere(step, layer, sends);
+    const auto end_with = [&](const DeviceExperts& there) {
       meter_.mark(Stage::kRoutedExperts);
       exchange_->send(act_.elsewhere, step.batch.n, stream_);
-      sum_experts(step, sends ? sent_->on_device() : routed, act_.elsewhere);
+      sum_experts(step, there, act_.elsewhere);
       leave_hyper_connection(step);
-    });
+    };
+    const std::function<void()> with_sent = [&] { end_with(sent_->on_device()); };
+    replay_.piece([&] { end_with(routed); }, sends ? with_sent : nullptr);
   }
 
   void run_to_router(const DeviceStep& step, int32_t layer) {
@@ -216,15 +214,19 @@ class DeviceForward::Pass {
     }
   }
 
-  // Those with many tokens are sent, the others the host's. Returns how many picks are of experts
-  // on the device.
+  // Whether any are sent of those that the device doesn't hold.
+  bool choose_sent(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows) {
+    if (!sent_) return false;
+    const auto picks = static_cast<size_t>(batch.n * config_.experts_used);
+    sent_->choose(layer, {rows.picks, picks}, routed_, elsewhere_->store());
+    return !sent_->sent().empty();
+  }
+
+  // What isn't sent is the host's. Returns how many picks are of experts on the device.
   int64_t begin_elsewhere(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows,
                           bool sends) {
     const int64_t picks = batch.n * config_.experts_used;
     routed_.use(layer, static_cast<int32_t>(batch.n), config_.experts_used, rows.picks);
-    if (sends) {
-      sent_->choose(layer, {rows.picks, static_cast<size_t>(picks)}, routed_, elsewhere_->store());
-    }
     int64_t on_device = 0;
     for (int64_t i = 0; i < picks; ++i) {
       const int32_t pick = rows.picks[i];
@@ -236,6 +238,26 @@ class DeviceForward::Pass {
                               sends ? sent_->sent() : std::span<const int32_t>(), rows.weights,
                               batch.prefill, exchange_->sums()});
     return on_device;
+  }
+
+  // While the device computes the experts that it holds or is sent. What is sent from the disk goes
+  // on its way as soon as it has arrived.
+  void compute_elsewhere(const DeviceStep& step, int32_t layer, bool sends) {
+    StageTotals& totals = meter_.clock()[Stage::kHostExperts];
+    if (!sends) {
+      elsewhere_->run(totals);
+      return;
+    }
+    ExpertStore& store = elsewhere_->store();
+    const auto send = [&] {
+      sent_->run(stream_, store,
+                 [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
+    };
+    sent_->begin(stream_);
+    send();
+    elsewhere_->run(totals, std::ref(send));
+    while (!sent_->is_done() && store.wait()) send();
+    HEARTH_CHECK(sent_->is_done() || store.has_failed());
   }
 
   // Layer number `layer` is enqueued or, behind the last, none: waits for the one before it.
@@ -294,7 +316,7 @@ class DeviceForward::Pass {
   PinnedBuffer logits_;
   std::optional<DeviceLogitRow> row_;  // the first of them
   std::optional<Exchange> exchange_;   // where experts are computed elsewhere
-  std::optional<ExpertStream> sent_;   // where some of these are sent, in prompts
+  std::optional<ExpertStream> sent_;   // where some of these are sent
   std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those held
 };
 

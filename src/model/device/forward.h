@@ -33,7 +33,7 @@ struct DeviceModel {
   Matrix embedding;        // in the host's memory
   VramTier& routed;        // follows the steps
   HostExperts* elsewhere;  // computes what `routed` doesn't hold; null where that is nothing
-  // How experts of prompts come over the link, where the host need not compute them all.
+  // How experts come over the link, where the host need not compute them all.
   std::optional<ExpertSending> sending = {};
 };
 
