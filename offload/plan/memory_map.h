@@ -21,9 +21,10 @@ int64_t program_bytes(const ModelShape& model);
 struct ChunkBytes {
   int32_t chunk_tokens;
   std::vector<KvBytes> kv;  // of a session, [layers]
-  int64_t scratch;          // on the host
-  int64_t device_scratch;   // on a GPU
-  int64_t beside_gpu;       // on the host, where a GPU has all layers
+  int64_t scratch;          // on the host, of layers that it computes
+  // By how many layers are on a GPU, [layers + 1]: there, and on the host for its sake.
+  std::vector<int64_t> device_scratch;
+  std::vector<int64_t> beside_gpu;
 };
 ChunkBytes chunk_bytes(const ModelShape& model, const Workload& work, int32_t chunk_tokens,
                        int32_t threads);

@@ -84,17 +84,18 @@ struct PinnedCache {
   PinnedRange slots;
 };
 
-// Routed experts in VRAM at first.
-struct VramExperts {
+// What VRAM has: the layers from the first one on, with these routed experts at first.
+struct VramShare {
+  int32_t first_layer = 0;
   std::vector<int32_t> counts;  // [layers]
   std::vector<int32_t> order;   // [layers * experts] each layer's first ones are there
 };
 
-// All layers on a device, which must outlive the runner, with the routed experts that are `held`;
-// the CPU computes the others or, in prompts, sends those that are at hand by these rates. Throws
-// Error where it does not fit.
+// On a device, which must outlive the runner, the layers and routed experts that are `held`. The
+// CPU computes the layers before them and, of theirs, the other experts, or in prompts sends those
+// that are at hand by these rates. Throws Error where it does not fit.
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
-                                           const VramExperts& held, const LinkRates& rates,
+                                           const VramShare& held, const LinkRates& rates,
                                            PinnedCache cache);
 
 }  // namespace hearth

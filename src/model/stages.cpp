@@ -12,6 +12,7 @@ const char* stage_name(Stage stage) {
                                                        "router",
                                                        "routed_experts",
                                                        "host_experts",
+                                                       "host_layers",
                                                        "shared_expert",
                                                        "head",
                                                        "sampling"};
@@ -24,12 +25,15 @@ void count_product(StageTotals& totals, TensorType type, int64_t rows, int64_t c
   totals.flops += 2 * rows * cols * n;
 }
 
+StageTotals& StageTotals::operator+=(const StageTotals& more) {
+  seconds += more.seconds;
+  bytes += more.bytes;
+  flops += more.flops;
+  return *this;
+}
+
 StageClock& StageClock::operator+=(const StageClock& more) {
-  for (int s = 0; s < kStages; ++s) {
-    totals_[s].seconds += more.totals_[s].seconds;
-    totals_[s].bytes += more.totals_[s].bytes;
-    totals_[s].flops += more.totals_[s].flops;
-  }
+  for (int s = 0; s < kStages; ++s) totals_[s] += more.totals_[s];
   return *this;
 }
 
@@ -44,10 +48,10 @@ StageClock operator-(const StageClock& now, const StageClock& before) {
   return result;
 }
 
-int64_t StageClock::bytes() const {
-  int64_t bytes = 0;
-  for (const StageTotals& totals : totals_) bytes += totals.bytes;
-  return bytes;
+StageTotals StageClock::sum() const {
+  StageTotals sum;
+  for (const StageTotals& totals : totals_) sum += totals;
+  return sum;
 }
 
 }  // namespace hearth

@@ -109,8 +109,9 @@ struct Runner {
         device(open_for_tests(seed)),
         weights(upload_weights(*device, config, model.weights)),
         tier(*device, layer_experts(model.weights), config.experts, held),
-        host(config, layer_experts(model.weights), choose_kernels("avx2"), workers, limits,
-             std::move(cache)),
+        store(layer_experts(model.weights), config.experts, config.experts_used,
+              limits.chunk_tokens, std::move(cache)),
+        host(config, choose_kernels("avx2"), workers, limits, store),
         forward({*device, config, weights, model.weights.embedding, tier,
                  held == all_experts(config) ? nullptr : &host, sending(model, rates)},
                 context, limits) {}
@@ -145,6 +146,7 @@ struct Runner {
   DeviceWeights weights;
   VramTier tier;
   const Workers workers{1};
+  ExpertStore store;
   HostExperts host;
   DeviceForward forward;
 };

@@ -287,7 +287,7 @@ TEST_CASE("VRAM that a person gives is used where it suffices, other VRAM where 
   const ModelShape model = small_model(2, 4, 17);
   PlanRequest request = request_of();
   request.work.prompt = 0;
-  request.all_layers_alike = true;
+  request.for_engine = true;
   CHECK_FALSE(make_plan(machine, model, request).placement.uses_gpu());
   request.gpu_budget = machine.gpus[0].memory_bytes;
   CHECK(make_plan(machine, model, request).placement.gpu_layers == 2);

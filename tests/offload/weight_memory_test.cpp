@@ -36,7 +36,7 @@ TEST_CASE("weights in memory are the file's, on machines of one node and of more
     const Workers workers{NodeShares(threads)};
     TensorDir dir = open_gguf(test::data("nano/nano.gguf"));
     int64_t last = 0, all = 0;
-    const WeightMemory memory(dir, HeldWeights::kAll, workers, topology, [&](int64_t done, int64_t total) {
+    const WeightMemory memory(dir, {}, workers, topology, [&](int64_t done, int64_t total) {
       CHECK(done > last);
       last = done;
       all = total;
@@ -65,7 +65,7 @@ TEST_CASE("experts in memory are interleaved, each by itself, and nothing else i
   add("matrix", TensorType::kQ4_K, {cols, rows * experts}, 1);
   add("odd_stack", TensorType::kQ4_K, {cols, 8, experts * rows / 8}, 2);
   const Workers workers(2);
-  WeightMemory memory(dir, HeldWeights::kAll, workers, Topology::of_this_machine(), nullptr);
+  WeightMemory memory(dir, {}, workers, Topology::of_this_machine(), nullptr);
   memory.interleave_experts(dir, workers);
 
   std::vector<unsigned char> expected(stored.begin(), stored.end()), scratch(16 * bytes);
@@ -92,7 +92,7 @@ TEST_CASE("a file that was cut off or is gone is an error that names it") {
       std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
     }
     try {
-      const WeightMemory memory(dir, HeldWeights::kAll, Workers(2), topology, nullptr);
+      const WeightMemory memory(dir, {}, Workers(2), topology, nullptr);
       FAIL("no error");
     } catch (const Error& error) {
       CHECK(std::string(error.what()).find("model.gguf") != std::string::npos);

@@ -11,6 +11,7 @@ struct CacheShape {
   KvType type;
   int64_t context;
   const Limits& limits;
+  int32_t first_layer;
 };
 
 GpuCompressedCache take_compressed(Slab& slab, const CacheShape& shape, LayerKind kind,
@@ -24,9 +25,10 @@ GpuCompressedCache take_compressed(Slab& slab, const CacheShape& shape, LayerKin
 }
 
 std::vector<GpuSequenceCache> take_layers(Slab& slab, const CacheShape& shape) {
-  std::vector<GpuSequenceCache> layers;
   const ModelConfig& config = shape.config;
-  for (const LayerKind kind : config.kinds) {
+  std::vector<GpuSequenceCache> layers(shape.first_layer);
+  for (int32_t i = shape.first_layer; i < config.layers; ++i) {
+    const LayerKind kind = config.kinds[i];
     GpuSequenceCache layer{};
     layer.window_slots = config.window + shape.limits.chunk_tokens;
     layer.window =
@@ -45,19 +47,19 @@ std::vector<GpuSequenceCache> take_layers(Slab& slab, const CacheShape& shape) {
 }  // namespace
 
 DeviceCache::DeviceCache(Device& device, const ModelConfig& config, KvType type, int64_t context,
-                         const Limits& limits)
+                         const Limits& limits, int32_t first_layer)
     : type_(type),
       context_(context),
       memory_(allocate_for(device, "a session's cache",
-                           device_cache_bytes(config, type, context, limits))) {
+                           device_cache_bytes(config, type, context, limits, first_layer))) {
   Slab slab(memory_.data());
-  layers_ = take_layers(slab, {config, type, context, limits});
+  layers_ = take_layers(slab, {config, type, context, limits, first_layer});
 }
 
 int64_t device_cache_bytes(const ModelConfig& config, KvType type, int64_t context,
-                           const Limits& limits) {
+                           const Limits& limits, int32_t first_layer) {
   Slab counting;
-  take_layers(counting, {config, type, context, limits});
+  take_layers(counting, {config, type, context, limits, first_layer});
   return counting.bytes();
 }
 

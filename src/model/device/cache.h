@@ -13,9 +13,9 @@ namespace hearth {
 
 class DeviceCache {
  public:
-  // Throws Error where it does not fit.
+  // Of the layers from `first_layer` on. Throws Error where it does not fit.
   DeviceCache(Device& device, const ModelConfig& config, KvType type, int64_t context,
-              const Limits& limits);
+              const Limits& limits, int32_t first_layer = 0);
 
   KvType type() const { return type_; }
   int64_t context() const { return context_; }
@@ -33,6 +33,6 @@ class DeviceCache {
 
 // The bytes that a DeviceCache allocates.
 int64_t device_cache_bytes(const ModelConfig& config, KvType type, int64_t context,
-                           const Limits& limits);
+                           const Limits& limits, int32_t first_layer = 0);
 
 }  // namespace hearth
