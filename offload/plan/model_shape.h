@@ -75,7 +75,8 @@ struct ModelShape {
   std::vector<MatrixUse> head;  // read once a step
   int64_t head_bytes = 0;       // with its norms and mixes
   int64_t embedding_bytes = 0;
-  std::vector<PaddingBytes> padding;  // [layers + 1], by how many are on a GPU; empty: there is none
+  std::vector<PaddingBytes>
+      padding;             // [layers + 1], by how many are on a GPU; empty: there is none
   int64_t slot_bytes = 0;  // that an expert takes where it is read by itself
 
   // What an engine takes beside the weights, exactly.

@@ -201,7 +201,8 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
                                         "a token reads are fetched from"
                                       : ", with all of their KV cache"));
     if (at.gpu_layers < std::ssize(model.layers)) {
-      say(fmt::format("the CPU computes the first {} layers; what they leave of each token crosses "
+      say(
+          fmt::format("the CPU computes the first {} layers; what they leave of each token crosses "
                       "the link once a step",
                       std::ssize(model.layers) - at.gpu_layers));
     }

@@ -135,9 +135,8 @@ struct Engine::Loaded {
   std::unique_ptr<Runner> make_runner(const RunnerParts& parts) {
     if (!plan.placement.uses_gpu()) return make_host_runner(parts, std::move(cache.cache));
     PinnedCache pinned_cache = pin_experts();
-    VramShare held = {config.layers - plan.placement.gpu_layers,
-                      {},
-                      first_in_vram(plan, config.experts)};
+    VramShare held = {
+        config.layers - plan.placement.gpu_layers, {}, first_in_vram(plan, config.experts)};
     for (const LayerPlan& layer : plan.layers) held.counts.push_back(layer.vram_experts);
     const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
     return make_device_runner(parts, *gpu.device, held, rates, std::move(pinned_cache));

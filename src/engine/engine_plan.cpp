@@ -258,8 +258,7 @@ std::optional<HeldWeights> held_weights(const Plan& plan) {
   if (!plan.fits()) return std::nullopt;
   const auto layers = static_cast<int32_t>(plan.layers.size());
   return HeldWeights{
-      .dense_layers =
-          plan.placement.uses_gpu() ? layers - plan.placement.gpu_layers : kAllLayers,
+      .dense_layers = plan.placement.uses_gpu() ? layers - plan.placement.gpu_layers : kAllLayers,
       .experts = plan.nvme.experts == 0 && plan.ram.experts > 0};
 }
 

@@ -3,19 +3,12 @@
 namespace hearth {
 
 const char* stage_name(Stage stage) {
-  constexpr std::array<const char*, kStages> kNames = {"embedding",
-                                                       "hyper_connections",
-                                                       "attention_projections",
-                                                       "compressor",
-                                                       "indexer",
-                                                       "attention",
-                                                       "router",
-                                                       "routed_experts",
-                                                       "host_experts",
-                                                       "host_layers",
-                                                       "shared_expert",
-                                                       "head",
-                                                       "sampling"};
+  constexpr std::array<const char*, kStages> kNames = {
+      "embedding",   "hyper_connections", "attention_projections",
+      "compressor",  "indexer",           "attention",
+      "router",      "routed_experts",    "host_experts",
+      "host_layers", "shared_expert",     "head",
+      "sampling"};
   return kNames[static_cast<int>(stage)];
 }
 

@@ -79,7 +79,8 @@ StepInputs::StepInputs(Device& device, const ModelConfig& config, const Matrix& 
       rows_max_(std::min(limits.chunk_tokens, limits.logit_rows)),
       staging_(
           device.allocate_pinned(static_cast<size_t>(step_input_bytes(config, embedding, limits)))),
-      streams_(device.allocate_pinned(static_cast<size_t>(stream_bytes(config, embedding, limits)))),
+      streams_(
+          device.allocate_pinned(static_cast<size_t>(stream_bytes(config, embedding, limits)))),
       memory_(allocate_for(device, "a step's rows", step_input_bytes(config, embedding, limits))),
       copied_(device.create_event()) {}
 

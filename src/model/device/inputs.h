@@ -54,9 +54,7 @@ class StepInputs {
   void bring_streams(const StreamRows& streams, float* to, const Stream& stream);
 
   int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }  // on the device
-  int64_t pinned_bytes() const {
-    return static_cast<int64_t>(staging_.bytes() + streams_.bytes());
-  }
+  int64_t pinned_bytes() const { return static_cast<int64_t>(staging_.bytes() + streams_.bytes()); }
 
  private:
   Device& device_;
