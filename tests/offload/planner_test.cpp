@@ -303,6 +303,7 @@ TEST_CASE("a part of the layers goes to a GPU that has no room for all, where th
   const ModelShape model = small_model(12, 16, 170);
   PlanRequest request = request_of();
   request.for_engine = true;
+  request.chunk_tokens = 64;
   const Plan whole = make_plan(machine, model, request);
   REQUIRE(whole.placement.gpu_layers == 12);
   request.gpu_budget = whole.vram.used - model.routed_bytes() - (10 << 20);
