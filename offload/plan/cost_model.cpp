@@ -282,6 +282,14 @@ void CostModel::add_experts(const Layers& layers, const Placement& placement, co
   }
 }
 
+// From the CPU's last layer to the GPU's first one, where both have some.
+void CostModel::add_crossing(const Placement& placement, const Tokens& tokens, Cost& cost) const {
+  if (!placement.uses_gpu() || placement.gpu_layers == std::ssize(model_.layers)) return;
+  const double bytes = tokens.n * model_.streams * model_.dim * sizeof(float);
+  cost.add(Resource::kLink, bytes / (gpu_->to_gpu_gb_s * 1e9));
+  cost.add(Resource::kWaiting, gpu_->sync_us * 1e-6);
+}
+
 void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) const {
   // One thread reads the logits.
   const double sampled = static_cast<double>(rows) * model_.vocab * kSampledBytes;
@@ -300,8 +308,10 @@ void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) c
 
 Cost CostModel::layer_step(const Placement& placement, const Workload& work, int32_t layer) const {
   Cost cost;
-  const Layers one = {&model_.layers[layer], 1, placement.on_gpu(layer, model_.layers.size())};
+  const auto layers = std::ssize(model_.layers);
+  const Layers one = {&model_.layers[layer], 1, placement.on_gpu(layer, layers)};
   const Tokens tokens = one_each(work);
+  if (layer == layers - placement.gpu_layers) add_crossing(placement, tokens, cost);
   add_dense(one, tokens, cost);
   add_attention(one, placement, tokens, cost);
   return cost;
@@ -323,6 +333,7 @@ Cost CostModel::decode_step(const Placement& placement, const Workload& work,
     add_attention(layers, placement, tokens, cost);
     add_experts(layers, placement, tokens, outlook, (cost.total() - before) / layers.count, cost);
   }
+  add_crossing(placement, tokens, cost);
   add_head(placement, work.parallel, cost);
   return cost;
 }
@@ -336,6 +347,7 @@ void CostModel::add_chunk(const Placement& placement, int64_t position, int64_t 
     add_attention(layers, placement, rows, chunk);
     add_experts(layers, placement, rows, Outlook::kLikely, 0, chunk);
   }
+  add_crossing(placement, rows, chunk);
   for (int r = 0; r < kResources; ++r) cost.add(static_cast<Resource>(r), times * chunk.seconds[r]);
 }
 

@@ -21,10 +21,12 @@ int64_t program_bytes(const ModelShape& model);
 // from objects that must be made.
 struct ChunkBytes {
   int32_t chunk_tokens;
-  std::vector<KvBytes> kv;                // of a session, [layers]
-  int64_t scratch;                        // on the host
-  std::array<int64_t, 2> device_scratch;  // on a GPU, by Placement::entries_in_ram
-  int64_t beside_gpu;                     // on the host, where a GPU has all layers
+  std::vector<KvBytes> kv;  // of a session, [layers]
+  int64_t scratch;          // on the host, of layers that it computes
+  // By how many layers are on a GPU, [layers + 1]: there, by Placement::entries_in_ram, and on the
+  // host for its sake.
+  std::array<std::vector<int64_t>, 2> device_scratch;
+  std::vector<int64_t> beside_gpu;
 };
 ChunkBytes chunk_bytes(const ModelShape& model, const Workload& work, int32_t chunk_tokens,
                        int32_t threads);

@@ -68,13 +68,8 @@ class Search {
     const auto layers = static_cast<int32_t>(model_.layers.size());
     for (const int32_t size : chunk_sizes(request_)) {
       const ChunkBytes chunk = chunk_bytes(model_, request_.work, size, threads);
-      if (request_.all_layers_alike) {
-        if (has_gpu_) try_placement(chunk, layers, false);
-        if (has_gpu_) try_placement(chunk, layers, true);
-        if (!has_what_was_asked()) try_placement(chunk, 0, false);
-        continue;
-      }
       for (int32_t on_gpu = has_gpu_ ? layers : 0; on_gpu >= 0; --on_gpu) {
+        if (on_gpu < layers && has_what_was_asked()) break;
         try_placement(chunk, on_gpu, false);
         if (on_gpu > 0) try_placement(chunk, on_gpu, true);
       }
@@ -85,7 +80,8 @@ class Search {
  private:
   // Of VRAM that a person gave: it is used where it suffices.
   bool has_what_was_asked() const {
-    return request_.gpu_budget && found_ && best_.lacking == 0 && best_.placement.uses_gpu();
+    return request_.for_engine && request_.gpu_budget && found_ && best_.lacking == 0 &&
+           best_.placement.gpu_layers == std::ssize(model_.layers);
   }
 
   void try_placement(const ChunkBytes& chunk, int32_t gpu_layers, bool entries_in_ram) {
@@ -206,6 +202,12 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
                     at.entries_in_ram ? "; the compressed rows that a token reads a few of lie "
                                         "in RAM, pinned, and are read over the link"
                                       : ", with all of their KV cache"));
+    if (at.gpu_layers < std::ssize(model.layers)) {
+      say(
+          fmt::format("the CPU computes the first {} layers; what they leave of each token crosses "
+                      "the link once a step",
+                      std::ssize(model.layers) - at.gpu_layers));
+    }
     say(
         fmt::format("{} of {} routed experts fill the rest of VRAM and serve about {:.0f} % of "
                     "the picks",
@@ -228,11 +230,12 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
                     at.ram_experts, at.nvme_experts, 100 * plan.predict.memory_hit_rate));
   }
   if (plan.divides_experts()) say(explain_first(request));
-  say(fmt::format(
-      "prompts are read {} tokens at a time: the longer, the fewer times the experts "
-      "are read, but {} of scratch are taken for it",
-      at.chunk_tokens,
-      binary_size(at.uses_gpu() ? chunk.device_scratch[at.entries_in_ram] : chunk.scratch)));
+  say(
+      fmt::format("prompts are read {} tokens at a time: the longer, the fewer times the experts "
+                  "are read, but {} of scratch are taken for it",
+                  at.chunk_tokens,
+                  binary_size(at.uses_gpu() ? chunk.device_scratch[at.entries_in_ram][at.gpu_layers]
+                                            : chunk.scratch)));
   for (const std::string& format : CpuRates::unknown_formats(cpu.rates(), model)) {
     say(fmt::format("the profile has no rate for {} weights on the CPU; its slowest stands in",
                     format));

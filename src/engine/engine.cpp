@@ -37,8 +37,8 @@ WeightMemory load_weights(const Plan& plan, TensorDir& dir, const Kernels& kerne
   WeightMemory memory(dir, *held, workers, Topology::of_this_machine(), on_load);
   // Where that is refused the cache says so: it asks for the same.
   if (uses_cache(plan)) memory.lock();
-  if (held == HeldWeights::kAll && kernels.reads_interleaved) {
-    memory.interleave_experts(dir, workers);
+  if (held->experts && kernels.reads_interleaved) {
+    memory.interleave_experts(dir, workers, held->dense_layers);
   }
   return memory;
 }
@@ -135,14 +135,15 @@ struct Engine::Loaded {
   std::unique_ptr<Runner> make_runner(const RunnerParts& parts) {
     if (!plan.placement.uses_gpu()) return make_host_runner(parts, std::move(cache.cache));
     PinnedCache pinned_cache = pin_experts();
-    VramPlaces places = {{},
-                         first_in_vram(plan, config.experts),
-                         plan.placement.entries_in_ram ? EntriesIn::kHost : EntriesIn::kDevice,
-                         plan.work.parallel,
-                         plan.vram.budget - plan.vram.used};
-    for (const LayerPlan& layer : plan.layers) places.counts.push_back(layer.vram_experts);
+    VramShare share = {config.layers - plan.placement.gpu_layers,
+                       {},
+                       first_in_vram(plan, config.experts),
+                       plan.placement.entries_in_ram ? EntriesIn::kHost : EntriesIn::kDevice,
+                       plan.work.parallel,
+                       plan.vram.budget - plan.vram.used};
+    for (const LayerPlan& layer : plan.layers) share.counts.push_back(layer.vram_experts);
     const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
-    return make_device_runner(parts, *gpu.device, places, rates, std::move(pinned_cache));
+    return make_device_runner(parts, *gpu.device, share, rates, std::move(pinned_cache));
   }
 
   // Experts in memory are copied into VRAM while the model runs: pinned, without the host's help.
@@ -231,7 +232,7 @@ const Device* Engine::gpu() const {
 }
 const std::string& Engine::why_no_gpu() const {
   static const std::string kNotPlanned =
-      "the plan uses none, as what every token reads doesn't fit it or the CPU is as fast";
+      "the plan uses none, as not even one layer fits it or the CPU is as fast";
   return loaded_->gpu.device != nullptr ? kNotPlanned : loaded_->gpu.why_not;
 }
 bool Engine::reads_files() const { return !loaded_->plan.fits(); }

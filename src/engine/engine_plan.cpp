@@ -42,7 +42,7 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
   request.isa = kernels_for(options).name;
   request.threads = choose_threads(options.threads);
   request.kv = kv_name(options.kv);
-  request.all_layers_alike = true;
+  request.for_engine = true;
   request.gpu_budget = options.gpu_budget;
   request.chunk_tokens = options.chunk_tokens;
   request.ram_budget = options.ram_budget.value_or(free_ram_budget());
@@ -50,12 +50,15 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
   return request;
 }
 
-// Whether each layer's experts have their places.
+// Whether each layer's experts have their places: in VRAM only those of layers that lie there.
 bool places_all(const Plan& plan, const ModelShape& shape) {
+  const auto layers = std::ssize(plan.layers);
+  int64_t number = 0;
   return std::ranges::all_of(plan.layers, [&](const LayerPlan& layer) {
     const int32_t counts[] = {layer.vram_experts, layer.ram_experts, layer.nvme_experts};
     return std::ranges::all_of(counts, [&](int32_t n) { return n >= 0 && n <= shape.experts; }) &&
            counts[0] + counts[1] + counts[2] == shape.experts &&
+           (plan.placement.on_gpu(number++, layers) || counts[0] == 0) &&
            (layer.order.empty() || std::ssize(layer.order) == shape.experts);
   });
 }
@@ -101,8 +104,9 @@ void check_gpu(const Plan& plan, const EngineOptions& options, const ModelShape&
     problems.add("it places layers on a GPU, and none is used here");
     return;
   }
-  if (plan.placement.gpu_layers != std::ssize(shape.layers)) {
-    problems.add("it splits the layers between GPU and CPU, which isn't computed yet");
+  if (plan.placement.gpu_layers < 1 || plan.placement.gpu_layers > std::ssize(shape.layers)) {
+    problems.add(fmt::format("it places {} of {} layers on a GPU", plan.placement.gpu_layers,
+                             shape.layers.size()));
   }
   const int64_t available = options.gpu_budget.value_or(gpu_memory_bytes(*device));
   if (plan.vram.used > available) {
@@ -256,11 +260,10 @@ std::vector<int32_t> first_in_cache(const Plan& plan, int32_t experts) {
 
 std::optional<HeldWeights> held_weights(const Plan& plan) {
   if (!plan.fits()) return std::nullopt;
-  const bool holds_experts = plan.nvme.experts == 0 && plan.ram.experts > 0;
-  if (plan.placement.uses_gpu()) {
-    return holds_experts ? HeldWeights::kEmbeddingAndExperts : HeldWeights::kEmbedding;
-  }
-  return holds_experts ? HeldWeights::kAll : HeldWeights::kAllButExperts;
+  const auto layers = static_cast<int32_t>(plan.layers.size());
+  return HeldWeights{
+      .dense_layers = plan.placement.uses_gpu() ? layers - plan.placement.gpu_layers : kAllLayers,
+      .experts = plan.nvme.experts == 0 && plan.ram.experts > 0};
 }
 
 }  // namespace hearth

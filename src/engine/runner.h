@@ -90,21 +90,22 @@ struct PinnedCache {
   PinnedRange slots;
 };
 
-// What lies in VRAM at first, and what doesn't.
-struct VramPlaces {
-  std::vector<int32_t> counts;  // [layers] routed experts, beside whole caches
+// What VRAM has: the layers from the first one on, with these routed experts at first.
+struct VramShare {
+  int32_t first_layer = 0;
+  std::vector<int32_t> counts;  // [layers] beside whole caches
   std::vector<int32_t> order;   // [layers * experts] each layer's first ones are there
   EntriesIn entries = EntriesIn::kDevice;
   int32_t sessions = 1;     // that are counted with
   int64_t spare_bytes = 0;  // of the budget
 };
 
-// All layers on a device, which must outlive the runner, with the routed experts that have their
-// places there; the CPU computes the others or, in prompts, sends those that are at hand by these
-// rates. Where that is so, caches that are yet to grow leave their memory to more experts. Throws
+// On a device, which must outlive the runner, its share of layers and routed experts. The CPU
+// computes the layers before them and, of theirs, the other experts, or sends those by these rates.
+// Where there are such, caches that are yet to grow leave their memory to more experts. Throws
 // Error where it does not fit.
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
-                                           const VramPlaces& places, const LinkRates& rates,
+                                           const VramShare& share, const LinkRates& rates,
                                            PinnedCache cache);
 
 }  // namespace hearth

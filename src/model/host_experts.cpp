@@ -6,16 +6,14 @@
 
 namespace hearth {
 
-HostExperts::HostExperts(const ModelConfig& config, std::vector<LayerExperts> layers,
-                         const Kernels& kernels, const Workers& workers, const Limits& limits,
-                         std::unique_ptr<ExpertCache> cache)
+HostExperts::HostExperts(const ModelConfig& config, const Kernels& kernels, const Workers& workers,
+                         const Limits& limits, ExpertStore& store)
     : config_(config),
       is_lent_(config.experts),
       compute_{kernels, workers, {}, {}, false},
       x_(kernels, limits.chunk_tokens, config.dim),
       scratch_(config, kernels, limits.chunk_tokens),
-      store_(std::move(layers), config.experts, config.experts_used, limits.chunk_tokens,
-             std::move(cache)),
+      store_(store),
       picks_(static_cast<size_t>(limits.chunk_tokens) * config.experts_used),
       weights_(static_cast<size_t>(limits.chunk_tokens) * (config.experts_used + 1)),
       counts_(limits.chunk_tokens) {}

@@ -5,8 +5,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -34,10 +32,9 @@ struct HostExpertWork {
 
 class HostExperts {
  public:
-  // The references must outlive the object; `layers` as for ExpertStore.
-  HostExperts(const ModelConfig& config, std::vector<LayerExperts> layers, const Kernels& kernels,
-              const Workers& workers, const Limits& limits,
-              std::unique_ptr<ExpertCache> cache = nullptr);
+  // The references must outlive the object; others may use the store between its layers.
+  HostExperts(const ModelConfig& config, const Kernels& kernels, const Workers& workers,
+              const Limits& limits, ExpertStore& store);
 
   // Asks the store for what a layer's work takes. What `work` points to must stay until it is done.
   void begin(int32_t layer, const HostExpertWork& work);
@@ -58,7 +55,7 @@ class HostExperts {
   Compute compute_;
   ActivationBuffer x_;     // [n, dim]
   ExpertScratch scratch_;  // picks of a row stand together, before its gaps
-  ExpertStore store_;
+  ExpertStore& store_;
   std::vector<int32_t> picks_;   // [n, used], the same
   std::vector<float> weights_;   // [n, used + 1], the same
   std::vector<int32_t> counts_;  // [n] of the row's picks

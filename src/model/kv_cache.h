@@ -44,8 +44,12 @@ struct LayerCache {
 
 class KvCache {
  public:
-  // Throws Error where the address space for `context` tokens is refused.
-  KvCache(const ModelConfig& config, KvType type, int64_t context, const Limits& limits);
+  // Of all layers. Throws Error where the address space for `context` tokens is refused.
+  KvCache(const ModelConfig& config, KvType type, int64_t context, const Limits& limits)
+      : KvCache(config, type, context, limits, config.layers) {}
+  // Of so many, the first ones.
+  KvCache(const ModelConfig& config, KvType type, int64_t context, const Limits& limits,
+          int32_t layers);
 
   KvType type() const { return type_; }
   int64_t context() const { return context_; }

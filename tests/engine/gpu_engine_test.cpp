@@ -12,28 +12,18 @@
 #include "device/fake_device.h"
 #include "engine/engine.h"
 #include "engine/generate.h"
+#include "engine/gpu_engines.h"
 #include "engine/peaks.h"
+#include "offload/plan/memory_map.h"
 #include "support.h"
 
 using namespace hearth;
+using test::demo_options, test::error_of;
 
 namespace {
 
-constexpr int64_t kContext = 24;
-constexpr int64_t kMemory = int64_t{1} << 30;
-constexpr int64_t kContextBytes = int64_t{400} << 20;  // of the driver, which the fake hasn't
-
-EngineOptions demo_options() {
-  EngineOptions options;
-  options.model = test::models("demo.gguf");
-  options.limits = test::limits();
-  options.limits.logit_rows = std::max(options.limits.logit_rows, 8);
-  options.chunk_tokens = 8;
-  options.context = kContext;
-  options.threads = 1;
-  options.isa = "avx2";  // rounds activations as the GPU's kernels do
-  return options;
-}
+constexpr int64_t kMemory = test::kGpuMemory;
+constexpr int64_t kContextBytes = kGpuContextBytes;  // of the driver, which the fake hasn't
 
 EngineOptions with_gpu(int64_t memory_bytes) {
   EngineOptions options = demo_options();
@@ -64,21 +54,10 @@ void expect_alike(Engine& engine, Engine& cpu) {
   }
 }
 
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace
 
 TEST_CASE("an engine with a GPU answers as the CPU does, whatever part of the experts it holds") {
-  EngineOptions without = demo_options();
-  without.use_gpu = false;
-  const auto cpu = Engine::open(without);
+  const auto cpu = test::open_on_cpu(demo_options());
   CHECK(cpu->gpu() == nullptr);
   const auto whole = Engine::open(with_gpu(int64_t{1} << 30));
   REQUIRE(whole->gpu() != nullptr);
@@ -138,10 +117,10 @@ TEST_CASE("compressed rows lie in RAM where VRAM has no room for them, and are p
   const Plan whole = Engine::open(options)->plan();
   CHECK_FALSE(whole.placement.entries_in_ram);
   options.gpu_budget = whole.vram.used - whole.routed_bytes - whole.kv_bytes;
-  while (Engine::open(options)->gpu() == nullptr) *options.gpu_budget += 128 << 10;
-  EngineOptions without = demo_options();
-  without.use_gpu = false;
-  const auto cpu = Engine::open(without);
+  while (Engine::open(options)->plan().placement.gpu_layers < std::ssize(whole.layers)) {
+    *options.gpu_budget += 128 << 10;
+  }
+  const auto cpu = test::open_on_cpu(demo_options());
   for (int replayed = 0; replayed < 2; ++replayed) {
     const auto engine = Engine::open(options);
     REQUIRE(engine->gpu() != nullptr);
@@ -194,9 +173,7 @@ TEST_CASE(
     engine = Engine::open(options);
   }
   CHECK(engine->plan().vram.experts == 0);
-  EngineOptions without = demo_options();
-  without.use_gpu = false;
-  const auto cpu = Engine::open(without);
+  const auto cpu = test::open_on_cpu(demo_options());
   const int64_t loading = counts(*device).unpinned_copies;
   for (int i = 0; i < 3; ++i) expect_alike(*engine, *cpu);
   CHECK(counts(*device).unpinned_copies == loading);
@@ -236,9 +213,7 @@ TEST_CASE("a short conversation leaves VRAM to more experts than are planned bes
   options.gpu_budget = whole.vram.used - whole.routed_bytes / 2;
   // Nothing is spare.
   for (int i = 0; i < 2; ++i) options.gpu_budget = Engine::open(options)->plan().vram.used;
-  EngineOptions without = demo_options();
-  without.use_gpu = false;
-  const auto cpu = Engine::open(without);
+  const auto cpu = test::open_on_cpu(demo_options());
   for (const bool pages : {true, false}) {
     has_pages = pages;
     const auto engine = Engine::open(options);
@@ -296,9 +271,7 @@ TEST_CASE("experts come from the disk to a GPU, each into one tier, none out of 
   CHECK(many->plan().vram.experts > few->plan().vram.experts);
   const int64_t loading = counts(*device).unpinned_copies;
   CHECK(loading == fewer);
-  EngineOptions without = demo_options();
-  without.use_gpu = false;
-  const auto cpu = Engine::open(without);
+  const auto cpu = test::open_on_cpu(demo_options());
   for (int i = 0; i < 3; ++i) expect_alike(*many, *cpu);
   CHECK(counts(*device).unpinned_copies == loading);
   CHECK(many->plan().vram.experts + many->plan().ram.experts + many->plan().nvme.experts == 80);

@@ -514,7 +514,8 @@ TEST_CASE("device: bytes are known before they are taken" * doctest::test_suite(
     }
     free_bytes += planned;
     const Workers workers{1};
-    HostExperts host(config, layers, choose_kernels("avx2"), workers, limits);
+    ExpertStore store(layers, config.experts, config.experts_used, limits.chunk_tokens);
+    HostExperts host(config, choose_kernels("avx2"), workers, limits, store);
     const int64_t pinned = counts(*device).pinned_bytes;
     const DeviceForward forward({*device, config, weights, model->weights.embedding, tier, &host,
                                  ExpertSending{layers, kSendAll}},

@@ -109,14 +109,15 @@ struct Runner {
         limits(with),
         device(open_for_tests(seed)),
         weights(upload_weights(*device, config, model.weights)),
-        host(config, layer_experts(model.weights), choose_kernels("avx2"), workers, limits,
-             std::move(cache)),
+        store(layer_experts(model.weights), config.experts, config.experts_used,
+              limits.chunk_tokens, std::move(cache)),
+        host(config, choose_kernels("avx2"), workers, limits, store),
         tier(*device, layer_experts(model.weights), config.experts, held,
-             {.slab_bytes = with.vram_slab_bytes, .cache = host.store().cache()}),
+             {.slab_bytes = with.vram_slab_bytes, .cache = store.cache()}),
         forward({*device, config, weights, model.weights.embedding, tier,
                  held == all_experts(config) ? nullptr : &host, sending(model, rates)},
                 context, limits) {
-    if (host.store().cache() != nullptr) HEARTH_CHECK(!tier.load(nullptr));
+    if (store.cache() != nullptr) HEARTH_CHECK(!tier.load(nullptr));
   }
 
   static std::optional<ExpertSending> sending(const Model& model,
@@ -148,6 +149,7 @@ struct Runner {
   std::unique_ptr<Device> device;
   DeviceWeights weights;
   const Workers workers{1};
+  ExpertStore store;
   HostExperts host;
   VramTier tier;
   DeviceForward forward;

@@ -287,7 +287,7 @@ TEST_CASE("VRAM that a person gives is used where it suffices, other VRAM where 
   const ModelShape model = small_model(2, 4, 17);
   PlanRequest request = request_of();
   request.work.prompt = 0;
-  request.all_layers_alike = true;
+  request.for_engine = true;
   CHECK_FALSE(make_plan(machine, model, request).placement.uses_gpu());
   request.gpu_budget = machine.gpus[0].memory_bytes;
   CHECK(make_plan(machine, model, request).placement.gpu_layers == 2);
@@ -348,6 +348,66 @@ TEST_CASE("rows in RAM are those that tokens choose from, and are read over the 
   const double rows = (64 + 128 + 192 + 256) / 4.0;
   CHECK(link_seconds(prompt, true) < rows * 256 / 50e9 * 1.01);
   CHECK(link_seconds(prompt, true) > rows * 256 / 50e9 * 0.5);
+}
+
+TEST_CASE("a part of the layers goes to a GPU that has no room for all, where that pays") {
+  Machine machine = small_machine();
+  machine.gpus = {small_gpu()};
+  const ModelShape model = small_model(12, 16, 170);
+  PlanRequest request = request_of();
+  request.for_engine = true;
+  request.chunk_tokens = 64;
+  const Plan whole = make_plan(machine, model, request);
+  REQUIRE(whole.placement.gpu_layers == 12);
+  request.gpu_budget = whole.vram.used - model.routed_bytes() - (10 << 20);
+  const Plan part = make_plan(machine, model, request);
+  REQUIRE(part.fits());
+  CHECK(part.placement.gpu_layers > 0);
+  CHECK(part.placement.gpu_layers < 12);
+  CHECK_FALSE(part.placement.entries_in_ram);
+  CHECK(part.predict.decode_tok_s < whole.predict.decode_tok_s);
+  request.use_gpu = false;
+  const Plan none = make_plan(machine, model, request);
+  CHECK(part.predict.decode_tok_s > none.predict.decode_tok_s);
+  CHECK(std::ranges::any_of(part.why, [&](const std::string& line) {
+    return line.find("computes the first") != std::string::npos;
+  }));
+  // Both sides take scratch of the host.
+  const Workload& work = request.work;
+  const int32_t size = part.placement.chunk_tokens;
+  const ChunkBytes chunk = chunk_bytes(model, work, size, part.threads);
+  const auto scratch = [&](int32_t gpu_layers) {
+    const Placement at{.chunk_tokens = size, .gpu_layers = gpu_layers};
+    return map_fixed(model, chunk, at, 1, 0, 0).ram.scratch;
+  };
+  CHECK(scratch(0) == chunk.scratch);
+  CHECK(scratch(12) == chunk.beside_gpu[12]);
+  CHECK(scratch(part.placement.gpu_layers) ==
+        chunk.scratch + chunk.beside_gpu[part.placement.gpu_layers]);
+}
+
+TEST_CASE("what crosses from the CPU's layers to the GPU's takes the link once a step") {
+  Machine machine = small_machine();
+  machine.gpus = {small_gpu()};
+  const ModelShape model = small_model(3, 16);
+  const CpuRates cpu(machine, "", machine.cpu.cores);
+  const PlanRequest request = request_of();
+  const CostModel costs(machine, model, cpu, &machine.gpus[0], request.hits);
+  machine.gpus[0].to_gpu_gb_s = 1e-3;
+  machine.gpus[0].to_gpu_beside_cpu_gb_s = 1e-9;  // no expert does
+  const auto link = [&](const Cost& cost) {
+    return cost.seconds[static_cast<int>(Resource::kLink)];
+  };
+  const double logits = 4.0 * model.vocab / (50 * 1e9);  // come back
+  const double row = 4.0 * model.streams * model.dim / 1e6;
+  for (const int32_t on_gpu : {1, 2, 3}) {
+    const Placement at{.chunk_tokens = 64, .gpu_layers = on_gpu, .ram_experts = 48};
+    const double crossing = on_gpu == 3 ? 0 : row;
+    CHECK(link(costs.decode_step(at, request.work)) == doctest::Approx(crossing + logits));
+    CHECK(link(costs.prompt(at, request.work)) == doctest::Approx(4096 * crossing + logits));
+    CHECK(link(costs.layer_step(at, request.work, 3 - on_gpu)) == doctest::Approx(crossing));
+    CHECK(link(costs.layer_step(at, request.work, 2)) == doctest::Approx(on_gpu == 1 ? row : 0));
+  }
 }
 
 TEST_CASE("what would help: memory where experts are on disk, VRAM where they are in RAM") {

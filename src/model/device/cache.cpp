@@ -28,9 +28,10 @@ GpuCompressedCache take_compressed(Slabs& slabs, const DeviceCacheShape& shape, 
 }
 
 std::vector<GpuSequenceCache> take_layers(Slabs& slabs, const DeviceCacheShape& shape) {
-  std::vector<GpuSequenceCache> layers;
   const ModelConfig& config = shape.config;
-  for (const LayerKind kind : config.kinds) {
+  std::vector<GpuSequenceCache> layers(shape.first_layer);
+  for (int32_t i = shape.first_layer; i < config.layers; ++i) {
+    const LayerKind kind = config.kinds[i];
     GpuSequenceCache layer{};
     layer.window_slots = config.window + shape.limits.chunk_tokens;
     layer.window = slabs.fixed.take<unsigned char>(layer.window_slots * config.head_dim *

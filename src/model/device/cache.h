@@ -23,6 +23,7 @@ struct DeviceCacheShape {
   int64_t context;  // tokens
   const Limits& limits;
   EntriesIn entries = EntriesIn::kDevice;
+  int32_t first_layer = 0;  // the layers before it are not the device's
 };
 
 // Where the parts of a cache lie in its memory on the device. Windows and carried state come first,
