@@ -165,7 +165,7 @@ TEST_CASE("split layers: nano's logits are the golden ones, wherever the border 
   struct Case {
     int32_t first, held;
   };
-  for (const auto [first, held] : {Case{1, config.experts}, Case{1, 0}, Case{2, 3}, Case{3, 0}}) {
+  for (const auto [first, held] : {Case{1, config.experts}, Case{2, 3}, Case{3, 0}}) {
     CAPTURE(first);
     CAPTURE(held);
     Split split(nano(), KvType::kF32, 17, first, held);
