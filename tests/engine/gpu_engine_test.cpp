@@ -225,7 +225,7 @@ TEST_CASE("a short conversation leaves VRAM to more experts than are planned bes
     // Without pages a cache has all of its memory from the begin, so nothing is lent.
     const int64_t planned = most - plan.vram.kv;
     CHECK((at_first > planned + plan.vram.kv / 2) == pages);
-    for (int i = 0; i < 2; ++i) expect_alike(*engine, *cpu);
+    if (pages) expect_alike(*engine, *cpu);
     {
       const auto one = engine->new_session(), two = engine->new_session();
       const std::vector<int32_t> ids = test::read_ids(test::data("demo/demo.tokens.txt"));
