@@ -34,7 +34,7 @@ def read_json(path, step):
 
 def join(folder):
     steps = read_steps(folder)
-    report = {"device": None, "problems": [], "steps": steps, "kernels": {}, "models": {}}
+    report = {"device": None, "problems": [], "steps": steps, "kernels": {}, "models": {}, "notes": []}
     for step in steps:
         kind, _, name = step["name"].partition("_")
         if kind == "kernels":
@@ -45,6 +45,9 @@ def join(folder):
             part = read_json(folder / f"{step['name']}.log", step)
             if part is not None:
                 report["models"][name] = part
+        elif kind == "profile":
+            said = folder / "profile.err"
+            report["notes"] = said.read_text(errors="replace").splitlines() if said.exists() else []
     report["problems"] = [f"{step['name']}: {step['state']}" for step in steps if not step["state"].startswith(FINE)]
     return report
 
@@ -71,6 +74,8 @@ def as_markdown(report):
         rows = [{"GPU budget": budget} | {column: part.get(column) for column in MODEL_COLUMNS}
                 for budget, part in report["models"].items()]
         text += f"\n## Models\n\n{table(rows)}"
+    if report["notes"]:
+        text += "\n## Notes of the profile\n\n" + "".join(f"- {note}\n" for note in report["notes"])
     steps = [{column: step[column] for column in ("name", "state", "seconds")} for step in report["steps"]]
     return text + f"\n## Steps\n\n{table(steps)}"
 

@@ -18,6 +18,7 @@ KERNELS = """name=$2
 echo '{"device": "a GPU", "tables": {"'$name'": {"rows": [{"what": "copy", "us": 2.5}], "notes": ["a note"]}}}' >"$4"
 """
 HEARTH = r"""case $1 in
+  profile) [[ $* == *"--disk "* && -d ${@: -1} ]] && echo "a disk: 3 GB/s into the GPU's memory" >&2 ;;
   synth) [[ $* == *"--out "* ]] && touch "${@: -1}" ;;
   bench)
     # Sizes as the program takes them.
@@ -70,7 +71,8 @@ class GpuCheck(unittest.TestCase):
         text = (self.out / "report.md").read_text()
         for part in ["# a GPU\n\nNo problems.\n",
                      "## matmul\n\n| what | us |\n| --- | --- |\n| copy | 2.500 |\n\na note",
-                     "| 6GiB | 100.0 | 20.5 |  |  |\n"]:
+                     "| 6GiB | 100.0 | 20.5 |  |  |\n",
+                     "## Notes of the profile\n\n- a disk: 3 GB/s into the GPU's memory\n"]:
             self.assertIn(part, text)
             self.assertIn(part, printed)
 

@@ -150,8 +150,9 @@ void CostModel::add_dense(const Layers& layers, const Tokens& tokens, Cost& cost
 void CostModel::add_attention(const Layers& layers, const Placement& placement,
                               const Tokens& tokens, Cost& cost) const {
   const int32_t ratio = layers.shape->ratio;
-  const double keys = ratio == 4 ? tokens.rows(4, 1e18) : 0;
-  double compressed = ratio == 4 ? tokens.rows(4, model_.index_top_k) : 0;
+  const bool selects = layers.shape->selects_rows();
+  const double keys = selects ? tokens.rows(4, 1e18) : 0;
+  double compressed = selects ? tokens.rows(4, model_.index_top_k) : 0;
   if (ratio == 128) compressed = tokens.rows(128, 1e18);
   const double rows = tokens.rows(1, model_.window) + compressed;
   const double attention_flops = 4 * rows * model_.heads * model_.head_dim;
@@ -165,10 +166,12 @@ void CostModel::add_attention(const Layers& layers, const Placement& placement,
   const bool is_scored = keys > tokens.n * model_.index_top_k;
   const AttentionWork work{ratio, tokens.n, attention_flops, is_scored ? index_flops : 0, keys};
   cost.add(Resource::kGpuCores, layers.count * gpu_rates_->attend(work, tokens.neighbours));
-  if (placement.entries_in_ram) {
-    // Neighbours see much the same rows, so a prompt fetches them together.
-    const double readers = tokens.neighbours ? tokens.n : 1;
-    const double sent = compressed * model_.head_dim * value_bytes / std::max(readers / 16, 1.0);
+  if (placement.entries_in_ram && selects) {
+    // Blocks of one token's heads run together and read the same rows, neighbours of a prompt much
+    // the same: the GPU's cache asks for each once, so a layer's rows cross the link once a chunk.
+    const double visible = (tokens.position + tokens.n) / ratio;
+    const double read = tokens.neighbours ? std::min(compressed, visible) : compressed;
+    const double sent = read * model_.head_dim * value_bytes;
     cost.add(Resource::kLink, layers.count * sent / (gpu_->to_gpu_gb_s * 1e9));
   }
 }
@@ -203,7 +206,7 @@ void CostModel::add_others(const Placement& placement, const LayerShape& layer, 
                            const ExpertWork& work, ExpertTimes& times) const {
   const double experts = work.elsewhere;
   const BoundSeconds each =
-      cpu_.multiply(layer.expert, work.tokens_each, placement.interleaves_experts());
+      cpu_.multiply(layer.expert, work.tokens_each, placement.interleaves_experts(on_gpu));
   const double on_cpu = experts * each.total();
   times.beside_copies = on_cpu;
   if (!on_gpu) {
@@ -282,6 +285,14 @@ void CostModel::add_experts(const Layers& layers, const Placement& placement, co
   }
 }
 
+// From the CPU's last layer to the GPU's first one, where both have some.
+void CostModel::add_crossing(const Placement& placement, const Tokens& tokens, Cost& cost) const {
+  if (!placement.uses_gpu() || placement.gpu_layers == std::ssize(model_.layers)) return;
+  const double bytes = tokens.n * model_.streams * model_.dim * sizeof(float);
+  cost.add(Resource::kLink, bytes / (gpu_->to_gpu_gb_s * 1e9));
+  cost.add(Resource::kWaiting, gpu_->sync_us * 1e-6);
+}
+
 void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) const {
   // One thread reads the logits.
   const double sampled = static_cast<double>(rows) * model_.vocab * kSampledBytes;
@@ -300,8 +311,10 @@ void CostModel::add_head(const Placement& placement, int32_t rows, Cost& cost) c
 
 Cost CostModel::layer_step(const Placement& placement, const Workload& work, int32_t layer) const {
   Cost cost;
-  const Layers one = {&model_.layers[layer], 1, placement.on_gpu(layer, model_.layers.size())};
+  const auto layers = std::ssize(model_.layers);
+  const Layers one = {&model_.layers[layer], 1, placement.on_gpu(layer, layers)};
   const Tokens tokens = one_each(work);
+  if (layer == layers - placement.gpu_layers) add_crossing(placement, tokens, cost);
   add_dense(one, tokens, cost);
   add_attention(one, placement, tokens, cost);
   return cost;
@@ -323,6 +336,7 @@ Cost CostModel::decode_step(const Placement& placement, const Workload& work,
     add_attention(layers, placement, tokens, cost);
     add_experts(layers, placement, tokens, outlook, (cost.total() - before) / layers.count, cost);
   }
+  add_crossing(placement, tokens, cost);
   add_head(placement, work.parallel, cost);
   return cost;
 }
@@ -336,6 +350,7 @@ void CostModel::add_chunk(const Placement& placement, int64_t position, int64_t 
     add_attention(layers, placement, rows, chunk);
     add_experts(layers, placement, rows, Outlook::kLikely, 0, chunk);
   }
+  add_crossing(placement, rows, chunk);
   for (int r = 0; r < kResources; ++r) cost.add(static_cast<Resource>(r), times * chunk.seconds[r]);
 }
 

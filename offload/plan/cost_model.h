@@ -4,7 +4,8 @@
 // Decode. Layers follow each other. Of a layer the dense part comes first: every matrix takes the
 // longer of being read and being computed. Then its experts: those in VRAM on the GPU, the others
 // at the same time on the CPU or, where that is faster, sent over the link; what lies on disk must
-// arrive before. A layer on the GPU with experts elsewhere costs two synchronisations.
+// arrive before. A layer on the GPU with experts elsewhere costs two synchronisations. Where
+// the first layers are the CPU's, each token's streams cross the link once, before the GPU begins.
 //
 // Prompts. A chunk touches most experts of a layer, so each is read once: from memory, over the
 // link or from disk, while the previous ones are computed.
@@ -92,7 +93,8 @@ class CostModel {
 
   double disk_gb_s() const { return disk_gb_s_; }
 
-  // The parts of a decode step. A layer's is all of it but its routed experts.
+  // The parts of a decode step. A layer's is all of it but its routed experts; the streams that
+  // cross to the GPU are its first layer's.
   Cost layer_step(const Placement& placement, const Workload& work, int32_t layer) const;
   Cost head_step(const Placement& placement, const Workload& work) const;
   ExpertTimes expert_times(const Placement& placement, const LayerShape& layer, bool on_gpu,
@@ -115,6 +117,7 @@ class CostModel {
                    Outlook outlook, double dense_seconds, Cost& cost) const;
   void add_others(const Placement& placement, const LayerShape& layer, bool on_gpu,
                   const ExpertWork& work, ExpertTimes& times) const;
+  void add_crossing(const Placement& placement, const Tokens& tokens, Cost& cost) const;
   void add_head(const Placement& placement, int32_t rows, Cost& cost) const;
   void add_chunk(const Placement& placement, int64_t position, int64_t tokens, double times,
                  Cost& cost) const;

@@ -37,9 +37,8 @@ void add_scratch(TierPlan& tier, int64_t bytes) { tier.scratch += bytes, tier.us
 void place_in_ram(const ModelShape& model, int64_t wanted, TierPlan& ram, Placement& placement) {
   placement.ram_experts = 0;
   if (wanted == 0) return;
-  const bool has_dense = placement.gpu_layers < std::ssize(model.layers);
-  const int64_t padding =
-      has_dense ? model.padding_bytes - model.dense_padding_bytes : model.beside_gpu_padding_bytes;
+  const PaddingBytes paddings = model.padding_beside(placement.gpu_layers);
+  const int64_t padding = paddings.with_experts - paddings.without_experts;
   const int64_t program = program_bytes(model);
   const int64_t free = room(ram) - program;
   if (model.routed_bytes() + padding <= free) {
@@ -82,14 +81,21 @@ int64_t program_bytes(const ModelShape& model) { return kProgramBytes + kTokenBy
 ChunkBytes chunk_bytes(const ModelShape& model, const Workload& work, int32_t chunk_tokens,
                        int32_t threads) {
   const int64_t context = work.context;
-  ChunkBytes bytes{chunk_tokens, model.kv_bytes(context, chunk_tokens),
-                   model.scratch_bytes(context, chunk_tokens, threads), 0, 0};
-  bytes.device_scratch =
-      kGpuContextBytes + (model.gpu.vram_bytes
-                              ? model.gpu.vram_bytes(context, chunk_tokens, work.parallel)
-                              : model.scratch_bytes(context, chunk_tokens, 1));
-  bytes.beside_gpu =
-      model.gpu.ram_bytes ? model.gpu.ram_bytes(context, chunk_tokens) : bytes.scratch;
+  const size_t counts = model.layers.size() + 1;
+  ChunkBytes bytes{chunk_tokens,
+                   model.kv_bytes(context, chunk_tokens),
+                   model.scratch_bytes(context, chunk_tokens, threads),
+                   {},
+                   {}};
+  for (const bool entries_in_ram : {false, true}) {
+    std::vector<int64_t>& scratch = bytes.device_scratch[entries_in_ram];
+    scratch = model.gpu.vram_bytes
+                  ? model.gpu.vram_bytes(context, chunk_tokens, work.parallel, entries_in_ram)
+                  : std::vector<int64_t>(counts, model.scratch_bytes(context, chunk_tokens, 1));
+    for (int64_t& one : scratch) one += kGpuContextBytes;
+  }
+  bytes.beside_gpu = model.gpu.ram_bytes ? model.gpu.ram_bytes(context, chunk_tokens)
+                                         : std::vector<int64_t>(counts, bytes.scratch);
   return bytes;
 }
 
@@ -105,15 +111,16 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
     const KvBytes& kv = chunk.kv[i];
     add_weights(tier, model.layers[i].dense_bytes);
     add_kv(tier, parallel * (kv.window + kv.index + kv.carried));
-    add_kv(placement.entries_in_ram ? map.ram : tier, parallel * kv.entries);
+    const bool in_ram = placement.entries_in_ram && model.layers[i].selects_rows();
+    add_kv(in_ram ? map.ram : tier, parallel * kv.entries);
   }
   add_weights(placement.uses_gpu() ? map.vram : map.ram, model.head_bytes);
   add_weights(map.ram, model.embedding_bytes);
-  if (placement.uses_gpu()) add_scratch(map.vram, chunk.device_scratch);
-  if (placement.gpu_layers == layers) {
-    add_scratch(map.ram, chunk.beside_gpu);
-  } else {
-    add_scratch(map.ram, chunk.scratch + model.dense_padding_bytes);
+  add_scratch(map.ram, model.padding_beside(placement.gpu_layers).without_experts);
+  if (placement.gpu_layers < layers) add_scratch(map.ram, chunk.scratch);
+  if (placement.uses_gpu()) {
+    add_scratch(map.vram, chunk.device_scratch[placement.entries_in_ram][placement.gpu_layers]);
+    add_scratch(map.ram, chunk.beside_gpu[placement.gpu_layers]);
   }
   return map;
 }
@@ -124,11 +131,25 @@ void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement
   if (placement.uses_gpu()) {
     const int64_t slot = largest_expert(model);
     const int64_t reachable = int64_t{model.experts} * placement.gpu_layers;
-    if (slots_in(room(map.vram), slot) < all) add_scratch(map.vram, sent_bytes(model));
+    if (slots_in(room(map.vram), slot) < reachable) add_scratch(map.vram, sent_bytes(model));
     placement.vram_experts = std::min(slots_in(room(map.vram), slot), reachable);
   }
   place_in_ram(model, all - placement.vram_experts, map.ram, placement);
   placement.nvme_experts = all - placement.vram_experts - placement.ram_experts;
+}
+
+int64_t lent_experts(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,
+                     int32_t parallel) {
+  const auto layers = static_cast<int32_t>(model.layers.size());
+  int64_t rows = 0;
+  for (int32_t i = 0; i < layers; ++i) {
+    if (!placement.on_gpu(i, layers)) continue;
+    const bool in_ram = placement.entries_in_ram && model.layers[i].selects_rows();
+    rows += chunk.kv[i].index + (in_ram ? 0 : chunk.kv[i].entries);
+  }
+  const int64_t reachable = int64_t{model.experts} * placement.gpu_layers;
+  return std::min(slots_in(parallel * rows, largest_expert(model)),
+                  reachable - placement.vram_experts);
 }
 
 void add_experts(const ModelShape& model, const std::vector<LayerPlan>& layers, MemoryMap& map) {

@@ -1,6 +1,7 @@
 // Where every byte of a placement lies.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -21,9 +22,11 @@ int64_t program_bytes(const ModelShape& model);
 struct ChunkBytes {
   int32_t chunk_tokens;
   std::vector<KvBytes> kv;  // of a session, [layers]
-  int64_t scratch;          // on the host
-  int64_t device_scratch;   // on a GPU
-  int64_t beside_gpu;       // on the host, where a GPU has all layers
+  int64_t scratch;          // on the host, of layers that it computes
+  // By how many layers are on a GPU, [layers + 1]: there, by Placement::entries_in_ram, and on the
+  // host for its sake.
+  std::array<std::vector<int64_t>, 2> device_scratch;
+  std::vector<int64_t> beside_gpu;
 };
 ChunkBytes chunk_bytes(const ModelShape& model, const Workload& work, int32_t chunk_tokens,
                        int32_t threads);
@@ -40,6 +43,11 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
 // Gives the room that is left to routed experts: their numbers in `placement`, and in `map` what
 // moving them takes.
 void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement);
+
+// Experts beyond those in VRAM that have room there as long as no compressed rows are written, at
+// most: rows take their memory as a conversation grows.
+int64_t lent_experts(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,
+                     int32_t parallel);
 
 // Experts of each layer, spread evenly.
 std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& placement);

@@ -26,6 +26,9 @@ struct LayerShape {
   std::vector<MatrixUse> expert;  // of one routed expert
   int64_t dense_bytes = 0;   // everything but the routed experts, what is never multiplied included
   int64_t expert_bytes = 0;  // one routed expert
+
+  // Whether a token reads only a few of the compressed rows, which an index chooses.
+  bool selects_rows() const { return ratio == 4; }
 };
 
 // Cache of one session in one layer.
@@ -38,14 +41,23 @@ struct KvBytes {
 };
 
 // What an engine with a GPU takes beside weights and cache rows, exactly; empty functions where no
-// kernels for one are known: it is then estimated.
+// kernels for one are known: it is then estimated. All [layers + 1], by how many layers are on it.
 struct GpuNeeds {
-  // In VRAM: activations, and what alignment and tables add to weights and caches.
-  std::function<int64_t(int64_t context, int32_t chunk_tokens, int32_t sessions)> vram_bytes;
+  // In VRAM: activations, and what alignment, pages and tables add to weights and caches, with
+  // compressed rows as Placement::entries_in_ram has them.
+  std::function<std::vector<int64_t>(int64_t context, int32_t chunk_tokens, int32_t sessions,
+                                     bool entries_in_ram)>
+      vram_bytes;
   // In VRAM that does not hold all experts: those of prompts that are on their way.
   int64_t sent_bytes = 0;
   // In RAM: scratch of the experts that are computed there, and pinned staging.
-  std::function<int64_t(int64_t context, int32_t chunk_tokens)> ram_bytes;
+  std::function<std::vector<int64_t>(int64_t context, int32_t chunk_tokens)> ram_bytes;
+};
+
+// Between tensors that are held together in RAM, read along with them.
+struct PaddingBytes {
+  int64_t without_experts = 0;
+  int64_t with_experts = 0;
 };
 
 struct ModelShape {
@@ -68,11 +80,8 @@ struct ModelShape {
   std::vector<MatrixUse> head;  // read once a step
   int64_t head_bytes = 0;       // with its norms and mixes
   int64_t embedding_bytes = 0;
-  // Between tensors that are held together, read along with them: of all, of all but the experts;
-  // and of embedding and experts, where a GPU holds the others.
-  int64_t padding_bytes = 0;
-  int64_t dense_padding_bytes = 0;
-  int64_t beside_gpu_padding_bytes = 0;
+  std::vector<PaddingBytes>
+      padding;             // [layers + 1], by how many are on a GPU; empty: there is none
   int64_t slot_bytes = 0;  // that an expert takes where it is read by itself
 
   // What an engine takes beside the weights, exactly.
@@ -81,6 +90,9 @@ struct ModelShape {
   std::function<int64_t(int64_t context, int32_t chunk_tokens, int32_t threads)> scratch_bytes;
   GpuNeeds gpu;
 
+  PaddingBytes padding_beside(int32_t gpu_layers) const {
+    return padding.empty() ? PaddingBytes{} : padding[gpu_layers];
+  }
   int64_t routed_bytes() const;  // all routed experts
   int64_t weight_bytes() const;  // all tensors
   RoutingShape routing() const {

@@ -11,7 +11,9 @@ struct Placement {
   // The dense parts of the last `gpu_layers` layers, with their windows and index keys, lie in
   // VRAM; the output matrix does where any layer does.
   int32_t gpu_layers = 0;
-  bool entries_in_ram = false;  // compressed rows of those layers stay in RAM all the same
+  // Compressed rows that tokens read only a few of (CSA) stay in RAM all the same, pinned: kernels
+  // read and write them over the link.
+  bool entries_in_ram = false;
   // Routed experts by where they lie; each lies in one place.
   int64_t vram_experts = 0;
   int64_t ram_experts = 0;
@@ -19,9 +21,9 @@ struct Placement {
 
   bool operator==(const Placement&) const = default;
   bool uses_gpu() const { return gpu_layers > 0; }
-  // Whether experts stay in RAM for the CPU alone: the engine then interleaves their rows, where
-  // its kernels like that.
-  bool interleaves_experts() const { return !uses_gpu() && nvme_experts == 0; }
+  // Whether a layer's experts stay in RAM for the CPU alone: the engine then interleaves their
+  // rows, where its kernels like that.
+  bool interleaves_experts(bool on_gpu) const { return !on_gpu && nvme_experts == 0; }
   bool on_gpu(int64_t layer, int64_t layers) const { return layer >= layers - gpu_layers; }
 };
 

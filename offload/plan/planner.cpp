@@ -14,7 +14,7 @@ namespace {
 constexpr int32_t kChunkMin = 64, kChunkMax = 16384;
 constexpr double kPromptToAnswer = 8;  // new tokens of a request, at most, by those of its answer
 constexpr double kNever = 1e300;
-constexpr double kWorthwhile = 0.02;  // of the time that prompts took before
+constexpr double kWorthwhile = 0.02;  // of the time that something took before
 
 struct Budgets {
   int64_t vram = 0;
@@ -68,12 +68,8 @@ class Search {
     const auto layers = static_cast<int32_t>(model_.layers.size());
     for (const int32_t size : chunk_sizes(request_)) {
       const ChunkBytes chunk = chunk_bytes(model_, request_.work, size, threads);
-      if (request_.all_layers_alike) {
-        if (has_gpu_) try_placement(chunk, layers, false);
-        if (!has_what_was_asked()) try_placement(chunk, 0, false);
-        continue;
-      }
       for (int32_t on_gpu = has_gpu_ ? layers : 0; on_gpu >= 0; --on_gpu) {
+        if (on_gpu < layers && has_what_was_asked()) break;
         try_placement(chunk, on_gpu, false);
         if (on_gpu > 0) try_placement(chunk, on_gpu, true);
       }
@@ -84,7 +80,8 @@ class Search {
  private:
   // Of VRAM that a person gave: it is used where it suffices.
   bool has_what_was_asked() const {
-    return request_.gpu_budget && found_ && best_.lacking == 0 && best_.placement.uses_gpu();
+    return request_.for_engine && request_.gpu_budget && found_ && best_.lacking == 0 &&
+           best_.placement.gpu_layers == std::ssize(model_.layers);
   }
 
   void try_placement(const ChunkBytes& chunk, int32_t gpu_layers, bool entries_in_ram) {
@@ -105,6 +102,8 @@ class Search {
     // Longer chunks take memory and can't be interrupted as soon, so they must be worth it. Answers
     // are the same with all of them.
     if (best_.placement.chunk_tokens < chunk.chunk_tokens) limit -= kWorthwhile * best_.prompts;
+    // What the link takes with each token hangs on what the GPU's cache does with it.
+    if (entries_in_ram && !best_.placement.entries_in_ram) limit -= kWorthwhile * best_.seconds;
     const double answers = answer_seconds(candidate.placement);
     if (answers >= limit) return;
     candidate.prompts = prompt_seconds(candidate.placement);
@@ -200,13 +199,26 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
   if (at.uses_gpu()) {
     say(fmt::format("{} of {} layers have attention, shared experts and index keys in VRAM{}",
                     at.gpu_layers, model.layers.size(),
-                    at.entries_in_ram ? "; their compressed rows lie in RAM, where the few that "
-                                        "a token reads are fetched from"
+                    at.entries_in_ram ? "; the compressed rows that a token reads a few of lie "
+                                        "in RAM, pinned, and are read over the link"
                                       : ", with all of their KV cache"));
+    if (at.gpu_layers < std::ssize(model.layers)) {
+      say(
+          fmt::format("the CPU computes the first {} layers; what they leave of each token crosses "
+                      "the link once a step",
+                      std::ssize(model.layers) - at.gpu_layers));
+    }
     say(
         fmt::format("{} of {} routed experts fill the rest of VRAM and serve about {:.0f} % of "
                     "the picks",
                     at.vram_experts, model.expert_count(), 100 * plan.predict.vram_hit_rate));
+    const int64_t lent = lent_experts(model, chunk, at, request.work.parallel);
+    if (lent > 0) {
+      say(
+          fmt::format("up to {} more lie where cache rows will, until a conversation gets there; "
+                      "predictions are without them",
+                      lent));
+    }
   }
   if (at.nvme_experts == 0) {
     say(fmt::format("{} {} routed experts fit in RAM; no disk is read",
@@ -218,10 +230,12 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
                     at.ram_experts, at.nvme_experts, 100 * plan.predict.memory_hit_rate));
   }
   if (plan.divides_experts()) say(explain_first(request));
-  say(fmt::format(
-      "prompts are read {} tokens at a time: the longer, the fewer times the experts "
-      "are read, but {} of scratch are taken for it",
-      at.chunk_tokens, binary_size(at.uses_gpu() ? chunk.device_scratch : chunk.scratch)));
+  say(
+      fmt::format("prompts are read {} tokens at a time: the longer, the fewer times the experts "
+                  "are read, but {} of scratch are taken for it",
+                  at.chunk_tokens,
+                  binary_size(at.uses_gpu() ? chunk.device_scratch[at.entries_in_ram][at.gpu_layers]
+                                            : chunk.scratch)));
   for (const std::string& format : CpuRates::unknown_formats(cpu.rates(), model)) {
     say(fmt::format("the profile has no rate for {} weights on the CPU; its slowest stands in",
                     format));

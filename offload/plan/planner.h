@@ -25,9 +25,9 @@ struct PlanRequest {
   int32_t threads = 0;  // 0: all cores
   std::string kv = "bf16";
   bool use_gpu = true;
-  // The GPU takes all layers with their caches, or none: where a budget for it is named and
-  // suffices, all of them.
-  bool all_layers_alike = false;
+  // As an engine follows it: compressed rows lie where their layers do, and where a budget for the
+  // GPU is named and suffices, it takes all layers.
+  bool for_engine = false;
   int32_t chunk_tokens = 0;           // 0: the planner's choice
   std::optional<int64_t> ram_budget;  // bytes; the machine's memory less a reserve where absent
   std::optional<int64_t> gpu_budget;  // bytes of VRAM; the card's where absent

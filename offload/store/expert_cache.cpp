@@ -72,10 +72,7 @@ void ExpertCache::begin_layer(int32_t layer, int32_t n, int32_t used, const int3
   poll();
 }
 
-void ExpertCache::lend(int32_t layer, int32_t expert) noexcept {
-  HEARTH_CHECK(is_resident(layer, expert));
-  want(key_of(layer, expert));
-}
+void ExpertCache::lend(int32_t layer, int32_t expert) noexcept { want(key_of(layer, expert)); }
 
 // The tokens count one after the other, as if each had come alone.
 void ExpertCache::learn(int32_t layer, int32_t n, int32_t used, const int32_t* picks) {
@@ -120,7 +117,7 @@ void ExpertCache::end_expectations(int32_t layer) {
 std::optional<ExpertWeights> ExpertCache::find(int32_t layer, int32_t expert) const noexcept {
   const int32_t key = key_of(layer, expert);
   const Entry& entry = entries_[key];
-  HEARTH_CHECK(entry.wanted);
+  HEARTH_CHECK(entry.is_due());
   if (entry.residency != Residency::kResident) return std::nullopt;
   if constexpr (kChecksSlots) HEARTH_CHECK(checksum(key) == entry.checksum);
   return slots_.weights(layer, expert, entry.slot);
@@ -130,6 +127,24 @@ void ExpertCache::release(int32_t layer, int32_t expert) noexcept {
   const int32_t key = key_of(layer, expert);
   HEARTH_CHECK(entries_[key].wanted);
   entries_[key].wanted = false;
+  let_go(key);
+}
+
+void ExpertCache::begin_copy(int32_t layer, int32_t expert) noexcept {
+  const int32_t key = key_of(layer, expert);
+  Entry& entry = entries_[key];
+  HEARTH_CHECK(!entry.copied);
+  hold(key);
+  if (entry.residency == Residency::kAbsent && !entry.wanted) wanted_reads_.push_back(key);
+  entry.copied = true;
+}
+
+void ExpertCache::end_copy(int32_t layer, int32_t expert, bool moved) noexcept {
+  const int32_t key = key_of(layer, expert);
+  Entry& entry = entries_[key];
+  HEARTH_CHECK(entry.copied);
+  entry.copied = false;
+  entry.moved = moved;
   let_go(key);
 }
 
@@ -152,6 +167,7 @@ void ExpertCache::poll() noexcept {
 }
 
 bool ExpertCache::wait() noexcept {
+  start_reads();
   if (reader_->in_flight() == 0) return false;
   arrive(reader_->wait());
   poll();
@@ -188,7 +204,7 @@ int32_t ExpertCache::take_slot(bool for_wanted) {
   if (key < 0 && for_wanted) {
     // What is only expected can be read again.
     const auto found = std::ranges::find_if(expected_, [&](int32_t other) {
-      return entries_[other].residency == Residency::kResident && !entries_[other].wanted;
+      return entries_[other].residency == Residency::kResident && !entries_[other].is_due();
     });
     if (found != expected_.end()) {
       key = *found;
@@ -211,7 +227,7 @@ void ExpertCache::start_read(int32_t key, int32_t slot) {
   entry.slot = slot;
   entry.failed = false;
   entry.parts_missing = kParts;
-  entry.early = !entry.wanted;
+  entry.early = !entry.is_due();
   early_ += entry.early;
   stats_.guessed += entry.early;
   ++reading_;
@@ -230,7 +246,7 @@ void ExpertCache::arrive(const ReadResult& result) {
   HEARTH_CHECK(entry.residency == Residency::kReading);
   if (result.error != 0) {
     entry.failed = true;
-    if (entry.wanted && !failure_) {
+    if (entry.is_due() && !failure_) {
       failure_ = {layer, expert, slots_.file(layer, static_cast<int>(result.tag % kParts)),
                   result.error};
     }
@@ -241,7 +257,7 @@ void ExpertCache::arrive(const ReadResult& result) {
     free_.push_back(entry.slot);
     entry.residency = Residency::kAbsent;
     // A layer that wants it later must hear of the failure itself.
-    if (entry.wanted && !failure_) wanted_reads_.push_back(key);
+    if (entry.is_due() && !failure_) wanted_reads_.push_back(key);
     return;
   }
   entry.residency = Residency::kResident;
@@ -250,7 +266,7 @@ void ExpertCache::arrive(const ReadResult& result) {
   if (!entry.is_held()) policy_->add(key);
 }
 
-// Before a first wanted or expected is set.
+// Before a first wanted, expected or copied is set.
 void ExpertCache::hold(int32_t key) {
   const Entry& entry = entries_[key];
   if (entry.residency == Residency::kResident && !entry.is_held()) policy_->remove(key);
@@ -258,8 +274,14 @@ void ExpertCache::hold(int32_t key) {
 
 // After a last one is.
 void ExpertCache::let_go(int32_t key) {
-  const Entry& entry = entries_[key];
-  if (entry.residency == Residency::kResident && !entry.is_held()) policy_->add(key);
+  Entry& entry = entries_[key];
+  if (entry.residency != Residency::kResident || entry.is_held()) return;
+  if (!std::exchange(entry.moved, false)) {
+    policy_->add(key);
+    return;
+  }
+  entry.residency = Residency::kAbsent;
+  free_.push_back(entry.slot);
 }
 
 std::optional<ReadFailure> ExpertCache::take_failure() noexcept {

@@ -1,10 +1,10 @@
 // The experts of a model larger than memory: slots keep those at hand, the others are read from
 // their file when a layer wants them.
 //
-// An expert is absent, being read or resident. It is held while it is expected for a layer to come
-// and while a layer computes with it; of what nobody holds the policy says who gives way. Nothing
-// is ever written: each expert is in its file anyway. A read that fails leaves the expert absent,
-// and is a failure where a layer wanted it.
+// An expert is absent, being read or resident. It is held while it is expected for a layer to come,
+// while a layer computes with it and while it is copied to the memory of a device; of what nobody
+// holds the policy says who gives way. Nothing is ever written: each expert is in its file anyway.
+// A read that fails leaves the expert absent, and is a failure where somebody waits for it.
 //
 // One thread owns a cache. Only the constructor allocates.
 #pragma once
@@ -81,9 +81,9 @@ class ExpertCache {
   // absent. What was expected of the layer beside them is let go.
   void begin_layer(int32_t layer, int32_t n, int32_t used, const int32_t* picks,
                    std::span<const int32_t> experts) noexcept;
-  // A resident expert that something else than the layer's computation reads: wanted as those.
+  // An expert that something else than the layer's computation reads: wanted as those.
   void lend(int32_t layer, int32_t expert) noexcept;
-  // An expert that is wanted, once it is resident.
+  // An expert that is wanted or copied, once it is resident.
   std::optional<ExpertWeights> find(int32_t layer, int32_t expert) const noexcept;
   // It is wanted no more.
   void release(int32_t layer, int32_t expert) noexcept;
@@ -91,16 +91,25 @@ class ExpertCache {
   // nothing else is waiting to be.
   void expect(int32_t layer, int32_t expert) noexcept;
 
+  // Holds an expert for a copy to elsewhere, whatever steps do meanwhile; reads it where it is
+  // absent, which none may be that a layer wants. While layers want experts, no more than
+  // most_copied() are held so: the layers need slots.
+  void begin_copy(int32_t layer, int32_t expert) noexcept;
+  // The copy is done, or given up. Where the expert `moved` its slot is free for another one, as
+  // soon as no layer reads it there.
+  void end_copy(int32_t layer, int32_t expert, bool moved) noexcept;
+  int64_t most_copied() const { return slots() / 4; }
+
   // Takes in what has arrived and starts what can be.
   void poll() noexcept;
-  // The same, after waiting for an arrival; false where nothing is under way.
+  // The same, after waiting for an arrival; false where nothing can be under way.
   bool wait() noexcept;
   bool is_idle() const noexcept { return reader_->in_flight() == 0; }
 
-  // The first read that a layer wanted and that failed, since it was last asked for.
+  // The first read that failed of what was wanted or copied, since it was last asked for.
   bool has_failed() const noexcept { return failure_.has_value(); }
   std::optional<ReadFailure> take_failure() noexcept;
-  // Lets go of all that is wanted and expected, where a step ends early.
+  // Lets go of all that is wanted and expected, where a step ends early, and reads nothing more.
   void abandon() noexcept;
 
   bool is_absent(int32_t layer, int32_t expert) const noexcept;
@@ -117,13 +126,16 @@ class ExpertCache {
     Residency residency = Residency::kAbsent;
     bool wanted = false;
     bool expected = false;
+    bool copied = false;
+    bool moved = false;         // elsewhere: the slot is free when nobody holds it any more
     bool early = false;         // its read was asked for by an expectation of this step
     uint8_t parts_missing = 0;  // of a read under way
     bool failed = false;        // a part of it
     int32_t slot = -1;
     uint64_t checksum = 0;
 
-    bool is_held() const { return wanted || expected; }
+    bool is_due() const { return wanted || copied; }
+    bool is_held() const { return is_due() || expected; }
   };
 
   int32_t key_of(int32_t layer, int32_t expert) const { return layer * shape_.experts + expert; }

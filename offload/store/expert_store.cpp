@@ -47,14 +47,22 @@ void ExpertStore::begin_layer(int32_t layer, const Routing& routing) noexcept {
   }
   end_loans();
   lending_layer_ = layer;
-  for (const int32_t expert : routing.lent) {
-    cache_->lend(layer, expert);
-    lent_.push_back(expert);
-  }
+  // What is to be read for others comes behind what is to be read for this layer's groups.
+  const auto is_absent = [&](int32_t e) { return !cache_->is_resident(layer, e); };
+  const auto absent = std::ranges::find_if(routing.lent, is_absent);
+  lend({routing.lent.begin(), absent});
   distinct_.clear();
   for (const ExpertGroup& one : groups_) distinct_.push_back(one.expert);
   const int32_t* learned = routing.learned != nullptr ? routing.learned : routing.picks;
   cache_->begin_layer(layer, routing.n, routing.used, learned, distinct_);
+  lend({absent, routing.lent.end()});
+}
+
+void ExpertStore::lend(std::span<const int32_t> experts) {
+  for (const int32_t expert : experts) {
+    cache_->lend(lending_layer_, expert);
+    lent_.push_back(expert);
+  }
 }
 
 void ExpertStore::end_loans() {

@@ -22,8 +22,8 @@ struct Routing {
   int32_t n;
   int32_t used;
   const int32_t* picks;  // [n, used] experts, best first; negative: computed elsewhere
-  // Experts that are computed elsewhere and read from here: at hand, and held until the next layer
-  // begins.
+  // Experts that are computed elsewhere and read from here, once they are at hand: held until the
+  // next layer begins. Those that are at hand come first.
   std::span<const int32_t> lent = {};
   // [n, used] as `picks`, with those that are lent: what a cache learns from. Null: picks.
   const int32_t* learned = nullptr;
@@ -61,17 +61,21 @@ class ExpertStore {
   void poll() noexcept {
     if (cache_ != nullptr) cache_->poll();
   }
+  // Waits for something to be at hand that was not; false where a read failed, or none is under
+  // way.
+  bool wait() noexcept { return cache_ != nullptr && !has_failed() && cache_->wait(); }
   // Lets go of everything, where a step ends before its last layer.
   void abandon() noexcept;
 
-  // Whether an expert can be lent, and of how many a layer: not of all, since others need slots.
+  // Whether an expert can be read from here now, and how many of a layer may be lent: not all,
+  // since others need slots.
   bool is_at_hand(int32_t layer, int32_t expert) const noexcept {
     return cache_ == nullptr || cache_->is_resident(layer, expert);
   }
   int64_t most_lent() const {
     return cache_ == nullptr ? experts_ : std::min<int64_t>(cache_->slots() / 2, experts_);
   }
-  // An expert that is lent now.
+  // An expert that is lent and at hand.
   ExpertWeights lent(int32_t layer, int32_t expert) const noexcept;
 
   // Null where all experts are at hand.
@@ -80,6 +84,7 @@ class ExpertStore {
  private:
   void group(const Routing& routing);
   void release_given();
+  void lend(std::span<const int32_t> experts);
   void end_loans();
   size_t bring_forward(size_t most);
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <charconv>
 #include <system_error>
 
 #include "base/error.h"
@@ -81,31 +82,28 @@ struct Run {
   int file;
   uint64_t begin;
   uint64_t end;
-  std::vector<TensorEntry*> tensors;
+  std::vector<const TensorEntry*> tensors;
 };
 
-bool is_held(const TensorEntry& tensor, HeldWeights held) {
-  switch (held) {
-    case HeldWeights::kAll:
-      return true;
-    case HeldWeights::kAllButExperts:
-      return !is_expert_stack(tensor);
-    case HeldWeights::kEmbeddingAndExperts:
-      return is_expert_stack(tensor) || is_embedding(tensor);
-    case HeldWeights::kEmbedding:
-      return is_embedding(tensor);
-  }
-  return false;
+bool is_held(const TensorEntry& tensor, const HeldWeights& held) {
+  if (is_expert_stack(tensor)) return held.experts;
+  if (is_embedding(tensor) || held.dense_layers == kAllLayers) return true;
+  const int32_t layer = layer_of(tensor);
+  return layer >= 0 && layer < held.dense_layers;
+}
+
+std::vector<const TensorEntry*> in_file_order(const TensorDir& dir) {
+  std::vector<const TensorEntry*> order;
+  for (const auto& [name, tensor] : dir.tensors) order.push_back(&tensor);
+  std::ranges::sort(order, {}, [](const TensorEntry* t) { return std::pair(t->file, t->offset); });
+  return order;
 }
 
 // A tensor that isn't held ends a run.
-std::vector<Run> runs_of(TensorDir& dir, HeldWeights held) {
-  std::vector<TensorEntry*> order;
-  for (auto& [name, tensor] : dir.tensors) order.push_back(&tensor);
-  std::ranges::sort(order, {}, [](const TensorEntry* t) { return std::pair(t->file, t->offset); });
+std::vector<Run> runs_of(const std::vector<const TensorEntry*>& order, const HeldWeights& held) {
   std::vector<Run> runs;
   bool goes_on = false;
-  for (TensorEntry* tensor : order) {
+  for (const TensorEntry* tensor : order) {
     if (!is_held(*tensor, held)) {
       goes_on = false;
       continue;
@@ -125,7 +123,7 @@ std::vector<Run> runs_of(TensorDir& dir, HeldWeights held) {
 WeightMemory::WeightMemory(TensorDir& dir, HeldWeights held, const Workers& workers,
                            const Topology& topology,
                            const std::function<void(int64_t, int64_t)>& on_load) {
-  const std::vector<Run> runs = runs_of(dir, held);
+  const std::vector<Run> runs = runs_of(in_file_order(dir), held);
   int64_t done = 0, total = 0;
   for (const Run& run : runs) {
     Buffer& memory = runs_.emplace_back(run.end - run.begin);
@@ -153,18 +151,18 @@ WeightMemory::WeightMemory(TensorDir& dir, HeldWeights held, const Workers& work
       done += bytes;
       if (on_load) on_load(done, total);
     }
-    for (TensorEntry* tensor : run.tensors) {
-      tensor->data = runs_[r].data() + tensor->offset - run.begin;
+    for (const TensorEntry* tensor : run.tensors) {
+      dir.tensors.at(tensor->name).data = runs_[r].data() + tensor->offset - run.begin;
     }
   }
 }
 
-void WeightMemory::interleave_experts(TensorDir& dir, const Workers& workers) {
+void WeightMemory::interleave_experts(TensorDir& dir, const Workers& workers, int32_t layers) {
   for (auto& [name, tensor] : dir.tensors) {
     const auto run = std::ranges::find_if(runs_, [&](const Buffer& memory) {
       return memory.data() <= tensor.data && tensor.data < memory.data() + memory.bytes();
     });
-    if (run == runs_.end() || !is_expert_stack(tensor)) continue;
+    if (run == runs_.end() || !is_expert_stack(tensor) || layer_of(tensor) >= layers) continue;
     const int64_t cols = tensor.dims[0];
     if (!can_interleave(tensor.type, tensor.dims[1], cols)) continue;
     unsigned char* data = run->data() + (tensor.data - run->data());
@@ -193,21 +191,32 @@ bool WeightMemory::lock() {
 bool is_expert_stack(const TensorEntry& tensor) { return tensor.dims.size() == 3; }
 bool is_embedding(const TensorEntry& tensor) { return tensor.name.starts_with("token_embd"); }
 
+int32_t layer_of(const TensorEntry& tensor) {
+  const std::string& name = tensor.name;
+  int32_t layer = -1;
+  if (name.starts_with("blk.")) std::from_chars(name.data() + 4, name.data() + name.size(), layer);
+  return layer;
+}
+
 int64_t tensor_bytes(const TensorDir& dir) {
   uint64_t total = 0;
   for (const auto& [name, tensor] : dir.tensors) total += tensor.bytes;
   return static_cast<int64_t>(total);
 }
 
-int64_t padding_bytes(const TensorDir& dir, HeldWeights held) {
-  if (dir.files.empty()) return 0;
-  TensorDir ours = dir;
-  uint64_t padding = 0;
-  for (const Run& run : runs_of(ours, held)) {
-    padding += run.end - run.begin;
-    for (const TensorEntry* tensor : run.tensors) padding -= tensor->bytes;
+std::vector<int64_t> padding_bytes(const TensorDir& dir, std::span<const HeldWeights> choices) {
+  std::vector<int64_t> result(choices.size(), 0);
+  if (dir.files.empty()) return result;
+  const std::vector<const TensorEntry*> order = in_file_order(dir);
+  for (size_t i = 0; i < choices.size(); ++i) {
+    for (const Run& run : runs_of(order, choices[i])) {
+      result[i] += static_cast<int64_t>(run.end - run.begin);
+      for (const TensorEntry* tensor : run.tensors) {
+        result[i] -= static_cast<int64_t>(tensor->bytes);
+      }
+    }
   }
-  return static_cast<int64_t>(padding);
+  return result;
 }
 
 }  // namespace hearth

@@ -15,6 +15,8 @@ namespace {
 constexpr UseMean kMeans[] = {{0.957603f, 0.5f}, {0.997296f, 0.5f}};
 // Tokens of a step that the chances learn from, the last ones: what came before hardly weighs.
 constexpr int32_t kTokensLearned = 512;
+// Experts on their way when the first ones are brought, from the disk and to the device together.
+constexpr int64_t kLoading = 32;
 
 int64_t table_bytes(size_t layers, int32_t experts) {
   return static_cast<int64_t>(layers) * kExpertParts * experts * int64_t{sizeof(void*)};
@@ -23,6 +25,12 @@ int64_t table_bytes(size_t layers, int32_t experts) {
 bool in_memory(const LayerExperts& layer) {
   return std::ranges::all_of(expert_parts(layer.stacks),
                              [](const Matrix& stack) { return stack.data != nullptr; });
+}
+
+// Each of them holds a slot of the cache's.
+int32_t admissions_at_once(const VramTierOptions& options) {
+  if (options.cache == nullptr) return options.admissions;
+  return static_cast<int32_t>(std::min<int64_t>(options.admissions, options.cache->most_copied()));
 }
 
 }  // namespace
@@ -39,6 +47,7 @@ VramTier::VramTier(Device& device, std::vector<LayerExperts> layers, int32_t exp
       layers_(std::move(layers)),
       shape_{static_cast<int32_t>(layers_.size()), experts},
       margin_(options.margin),
+      cache_(options.cache),
       chances_(shape_, kMeans),
       told_(shape_.layers, 0),
       held_(shape_.pairs(), 0),
@@ -49,37 +58,95 @@ VramTier::VramTier(Device& device, std::vector<LayerExperts> layers, int32_t exp
       host_tables_(device.allocate_pinned(table_bytes(layers_.size(), experts))),
       tables_(device.allocate(host_tables_.bytes())),
       published_(device.create_event()),
-      exchanges_(options.admissions),
+      exchanges_(admissions_at_once(options)),
       copies_(device.create_stream()) {
-  for (const LayerExperts& layer : layers_) admissible_.push_back(in_memory(layer));
+  for (const LayerExperts& layer : layers_) {
+    admissible_.push_back(cache_ != nullptr || in_memory(layer));
+  }
   for (std::vector<BestFew>* best : {&absent_, &present_}) {
     best->reserve(slots_.groups());
-    for (int32_t g = 0; g < slots_.groups(); ++g) best->emplace_back(options.admissions);
+    for (int32_t g = 0; g < slots_.groups(); ++g) best->emplace_back(admissions_at_once(options));
   }
   for (Exchange& exchange : exchanges_) exchange.arrived = device.create_event();
-  place_first(slots_per_layer, options.order);
+  std::fill_n(host_tables_.as<const unsigned char*>(), shape_.pairs() * kExpertParts, nullptr);
+  first_ = first_places(slots_per_layer, options.order);
+  if (cache_ == nullptr) place_first();
 }
 
-void VramTier::place_first(std::span<const int32_t> slots_per_layer,
-                           std::span<const int32_t> order) {
+std::vector<VramTier::Place> VramTier::first_places(std::span<const int32_t> slots_per_layer,
+                                                    std::span<const int32_t> order) {
   HEARTH_CHECK(order.empty() || std::ssize(order) == shape_.pairs());
-  std::fill_n(host_tables_.as<const unsigned char*>(), shape_.pairs() * kExpertParts, nullptr);
   std::vector<int32_t> next(slots_.groups());  // slot
   for (const VramSlots::Slab& slab : slots_.slabs() | std::views::reverse) {
     next[slab.group] = slab.first;
   }
+  std::vector<Place> places;
   for (int32_t layer = 0; layer < shape_.layers; ++layer) {
     HEARTH_CHECK(slots_per_layer[layer] == 0 || admissible_[layer]);
     for (int32_t i = 0; i < slots_per_layer[layer]; ++i) {
       const int32_t key = key_of(layer, order.empty() ? i : order[key_of(layer, i)]);
-      HEARTH_CHECK(!held_[key]);
-      const int32_t slot = next[slots_.group_of_layer(layer)]++;
-      copy_expert(key, slot);
-      enter(key, slot);
+      places.push_back({key, next[slots_.group_of_layer(layer)]++});
     }
   }
+  return places;
+}
+
+// The copies are on their way, and nothing has read the tables yet.
+void VramTier::place_first() {
+  for (const auto& [key, slot] : first_) {
+    HEARTH_CHECK(!held_[key]);
+    if (cache_ == nullptr) copy_expert(key, slot);
+    enter(key, slot);
+  }
+  first_.clear();
   publish(copies_);
   device_.synchronize(copies_);
+}
+
+// Those before `ended` are there, those before `copied` on their way to the device, those before
+// `begun` on their way from the disk.
+std::optional<ReadFailure> VramTier::load(const std::function<void(int64_t, int64_t)>& on_load) {
+  const int64_t count = std::ssize(first_), most = std::min(cache_->slots(), kLoading);
+  int64_t total = 0, done = 0;
+  for (const Place& place : first_) total += expert_bytes(place.key);
+  std::vector<Event> arrived(most);
+  for (Event& event : arrived) event = device_.create_event();
+  int64_t ended = 0, copied = 0, begun = 0;
+  const auto end_first = [&](bool moved) { end_copy(first_[ended++].key, moved); };
+  while (ended < count) {
+    if (begun < count && begun - ended < most) {
+      const int32_t key = first_[begun++].key;
+      cache_->begin_copy(layer_of(key), key % shape_.experts);
+      cache_->poll();
+    } else if (copied < begun && (begun == count || begun - copied > most / 2)) {
+      const auto& [key, slot] = first_[copied];
+      if (!wait_for(key)) break;
+      copy_expert(key, slot);
+      device_.record(arrived[copied++ % most], copies_);
+    } else {
+      device_.synchronize(arrived[ended % most]);
+      done += expert_bytes(first_[ended].key);
+      end_first(true);
+      if (on_load) on_load(done, total);
+    }
+  }
+  device_.synchronize(copies_);
+  cache_->abandon();
+  while (cache_->wait()) {
+  }
+  while (ended < begun) end_first(false);
+  cache_->clear_stats();
+  if (cache_->has_failed()) return cache_->take_failure();
+  place_first();
+  return std::nullopt;
+}
+
+// Until it is in its slot of the cache; false where a read failed.
+bool VramTier::wait_for(int32_t key) {
+  while (!cache_->is_resident(layer_of(key), key % shape_.experts)) {
+    if (cache_->has_failed() || !cache_->wait()) return false;
+  }
+  return true;
 }
 
 GpuExpertMatrices VramTier::matrices(int32_t layer, int part) const {
@@ -92,15 +159,32 @@ int64_t VramTier::bytes() const { return slots_.bytes() + static_cast<int64_t>(t
 
 // ---- the tables ----
 
-void VramTier::copy_expert(int32_t key, int32_t slot) {
+// Where it lies in the host's memory.
+std::array<Matrix, kExpertParts> VramTier::source_of(int32_t key) const {
   const int32_t layer = layer_of(key), expert = key % shape_.experts;
+  if (cache_ != nullptr) return expert_parts(*cache_->find(layer, expert));
+  auto parts = expert_parts(layers_[layer].stacks);
+  for (Matrix& part : parts) part = expert_slice(part, shape_.experts, expert);
+  return parts;
+}
+
+void VramTier::copy_expert(int32_t key, int32_t slot) {
   const auto places = slots_.places(slot);
-  const auto stacks = expert_parts(layers_[layer].stacks);
-  const ExpertSizes& sizes = slots_.sizes(layer);
+  const auto parts = source_of(key);
+  const ExpertSizes& sizes = slots_.sizes(layer_of(key));
   for (int p = 0; p < kExpertParts; ++p) {
-    device_.copy_to_device(places[p], stacks[p].data + expert * sizes[p],
-                           static_cast<size_t>(sizes[p]), copies_);
+    device_.copy_to_device(places[p], parts[p].data, static_cast<size_t>(sizes[p]), copies_);
   }
+}
+
+// Of what the cache held for it.
+void VramTier::end_copy(int32_t key, bool moved) noexcept {
+  if (cache_ != nullptr) cache_->end_copy(layer_of(key), key % shape_.experts, moved);
+}
+
+int64_t VramTier::expert_bytes(int32_t key) const {
+  const ExpertSizes& sizes = slots_.sizes(layer_of(key));
+  return std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
 }
 
 // In the host's tables, as leave(); nobody may be reading them.
@@ -138,6 +222,7 @@ void VramTier::begin_step(const Stream& compute) {
   for (Exchange& exchange : exchanges_) {
     if (exchange.state == State::kCopying && device_.done(exchange.arrived)) {
       enter(exchange.key, exchange.slot);
+      end_copy(exchange.key, true);
       coming_[exchange.key] = 0;
       exchange.state = State::kIdle;
       changed = true;
@@ -155,9 +240,8 @@ void VramTier::begin_step(const Stream& compute) {
     copy_expert(exchange.key, exchange.slot);
     device_.record(exchange.arrived, copies_);
     exchange.state = State::kCopying;
-    const ExpertSizes& sizes = slots_.sizes(layer_of(exchange.key));
     ++stats_.admissions;
-    stats_.copied_bytes += std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+    stats_.copied_bytes += expert_bytes(exchange.key);
   }
 }
 
@@ -193,6 +277,7 @@ void VramTier::rank() {
     BestFew& absent = absent_[slots_.group_of_layer(layer)];
     for (int32_t key = key_of(layer, 0); key < key_of(layer + 1, 0); ++key) {
       if (chances_[key] <= margin_ || held_[key] || coming_[key]) continue;
+      if (cache_ != nullptr && !cache_->is_resident(layer, key % shape_.experts)) continue;
       absent.offer(key, chances_[key]);
     }
   }
@@ -221,6 +306,9 @@ bool VramTier::choose(Exchange& exchange) {
   exchange.slot = present_[group].front().what;
   exchange.owner = owners_[exchange.slot];
   coming_[exchange.key] = 1;
+  if (cache_ != nullptr) {
+    cache_->begin_copy(layer_of(exchange.key), exchange.key % shape_.experts);
+  }
   owners_[exchange.slot] = kTaken;
   absent_[group].pop();
   present_[group].pop();
@@ -237,6 +325,7 @@ void VramTier::end_exchanges() {
   for (Exchange& exchange : exchanges_) {
     if (exchange.state == State::kIdle) continue;
     coming_[exchange.key] = 0;
+    end_copy(exchange.key, exchange.state == State::kCopying);
     if (exchange.state == State::kCopying) {
       enter(exchange.key, exchange.slot);
     } else {

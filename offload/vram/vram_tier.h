@@ -1,5 +1,6 @@
 // Which routed experts lie in the memory of a device, changing while the model runs. All of them
-// stay in the host's memory as well, so nothing is ever written back.
+// stay in the host's memory as well, or in the model's files behind a cache, so nothing is ever
+// written back.
 //
 // Kernels find experts through tables of pointers. A table changes only at the begin of a step,
 // ordered among the work of the stream that computes, and host and device see the same change at
@@ -18,15 +19,23 @@
 // nearly all of these differences are below it. A layer whose picks nobody told since the last step
 // neither takes nor gives.
 //
+// With a cache an expert comes out of a slot that it is in when it is chosen: one that a layer has
+// just read from the disk, say. The slot is held until the copy is done, and free from then on: an
+// expert lies in one place. One that leaves the device is read from its file when it is used again.
+//
 // One thread owns a tier. begin_step, use and end_step allocate nothing. Failures of the device are
 // thrown as its Errors.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "device/device.h"
+#include "offload/store/expert_cache.h"
 #include "offload/store/expert_weights.h"
 #include "offload/store/use_chances.h"
 #include "offload/vram/best_few.h"
@@ -42,6 +51,8 @@ struct VramTierOptions {
   // What is given back and taken at once: much more than a device rounds allocations up by, little
   // beside all of its memory.
   int64_t slab_bytes = int64_t{64} << 20;
+  // Where experts are read from their files. It must outlive the tier.
+  ExpertCache* cache = nullptr;
 };
 
 // Sums since the last clear.
@@ -66,9 +77,15 @@ class VramTier {
   // are copied without holding up the host. A layer with a null stack has no slots and none of its
   // experts is admitted. `slots_per_layer` [layers], 0 to `experts`: how many are placed at once;
   // slots of layers with experts of equal sizes serve all of these layers from then on. Throws
-  // Error where the memory does not fit. When it returns all is copied.
+  // Error where the memory does not fit. When it returns all is copied; with a cache the stacks'
+  // data is not looked at, and load() is to follow.
   VramTier(Device& device, std::vector<LayerExperts> layers, int32_t experts,
            std::span<const int32_t> slots_per_layer, const VramTierOptions& options = {});
+
+  // Brings the first experts through the cache's slots, before the first step: one part of them
+  // comes from the disk while another goes to the device. `on_load` is called with bytes that are
+  // there and in all. The first read that failed, if any did: then no step may follow.
+  std::optional<ReadFailure> load(const std::function<void(int64_t, int64_t)>& on_load);
 
   // Their `data` is in the device's memory, at the same address for good.
   GpuExpertMatrices gate(int32_t layer) const { return matrices(layer, 0); }
@@ -111,6 +128,10 @@ class VramTier {
   };
   // What owns_ says of slots without an expert that could give way.
   static constexpr int32_t kFree = -1, kTaken = -2, kGivenBack = -3;
+  struct Place {
+    int32_t key;
+    int32_t slot;
+  };
 
   int32_t key_of(int32_t layer, int32_t expert) const { return layer * shape_.experts + expert; }
   int32_t layer_of(int32_t key) const { return key / shape_.experts; }
@@ -118,8 +139,14 @@ class VramTier {
     return (static_cast<size_t>(layer) * kExpertParts + part) * shape_.experts;
   }
   GpuExpertMatrices matrices(int32_t layer, int part) const;
-  void place_first(std::span<const int32_t> slots_per_layer, std::span<const int32_t> order);
+  std::vector<Place> first_places(std::span<const int32_t> slots_per_layer,
+                                  std::span<const int32_t> order);
+  void place_first();
+  bool wait_for(int32_t key);
+  std::array<Matrix, kExpertParts> source_of(int32_t key) const;
   void copy_expert(int32_t key, int32_t slot);
+  void end_copy(int32_t key, bool moved) noexcept;
+  int64_t expert_bytes(int32_t key) const;
   void enter(int32_t key, int32_t slot);
   void leave(int32_t key);
   void publish(const Stream& compute);
@@ -133,6 +160,7 @@ class VramTier {
   const std::vector<LayerExperts> layers_;
   const CacheShape shape_;
   const float margin_;
+  ExpertCache* const cache_;
   UseChances chances_;
   std::vector<uint8_t> told_;           // [layers] whether use() came since the last step
   std::vector<uint8_t> admissible_;     // [layers] whether the stacks are in memory
@@ -145,6 +173,7 @@ class VramTier {
 
   VramSlots slots_;
   std::vector<int32_t> owners_;  // [slots] the key in it, or one of the above
+  std::vector<Place> first_;     // until they are there
   PinnedBuffer host_tables_;     // [layers, parts, experts] pointers
   DeviceBuffer tables_;          // the same, as kernels read them
   Event published_;              // of the last copy from one to the other

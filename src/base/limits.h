@@ -15,9 +15,13 @@ struct Limits {
   int64_t device_index_scores = int64_t{16} << 20;  // index scores a GPU holds at once
   // Of prompts, in a GPU's memory: half of them arrive while the other half is computed. Even.
   int32_t experts_sent = 32;
+  // What caches in a GPU's memory grow by, and experts there are given back by: both are rare, and
+  // little beside all of the memory.
+  int32_t cache_tokens_at_once = 8192;
+  int64_t vram_slab_bytes = int64_t{64} << 20;
 };
 
 // The least that still works: every loop over a limit takes its border case.
-constexpr Limits kTinyLimits{1, 1, 1, 1, 1, 1, 2};
+constexpr Limits kTinyLimits{1, 1, 1, 1, 1, 1, 2, 1, 1};
 
 }  // namespace hearth

@@ -47,7 +47,22 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-bool is_on_host(Stage stage) { return stage == Stage::kHostExperts || stage == Stage::kSampling; }
+bool is_on_host(Stage stage) {
+  return stage == Stage::kHostExperts || stage == Stage::kHostLayers || stage == Stage::kSampling;
+}
+
+// What the CPU can read of a stage's weights.
+double cpu_read_gb_s(Stage stage, const Peaks& cpu) {
+  switch (stage) {
+    case Stage::kRoutedExperts:
+    case Stage::kHostExperts:
+      return cpu.experts_gb_s;
+    case Stage::kHostLayers:
+      return cpu.read_gb_s;
+    default:
+      return cpu.dense_gb_s;
+  }
+}
 
 class Bench {
  public:
@@ -142,8 +157,7 @@ void add_stages(Json& stages, const std::string& phase, const Timing& timing,
                   {"name", stage_name(which)},
                   {"ms", totals.seconds * 1e3},
                   {"share_of_time", totals.seconds / timing.seconds}};
-    const bool is_routed = which == Stage::kRoutedExperts || which == Stage::kHostExperts;
-    double read_gb_s = is_routed ? peaks.cpu.experts_gb_s : peaks.cpu.dense_gb_s;
+    double read_gb_s = cpu_read_gb_s(which, peaks.cpu);
     double matmul_gflop_s = peaks.cpu.matmul_gflop_s;
     if (peaks.gpu && !is_on_host(which)) {
       read_gb_s = peaks.gpu->read_gb_s;

@@ -57,7 +57,8 @@ void tell(const Engine& engine, const std::string& name, bool no_gpu) {
                format_bytes(static_cast<double>(plan.kv_bytes)),
                format_bytes(static_cast<double>(plan.scratch_bytes)));
   if (engine.gpu() != nullptr) {
-    spdlog::info("{}: {} of weights with {} of {} experts, {} of KV cache", engine.gpu()->name(),
+    spdlog::info("{}: {} of {} layers, {} of weights with {} of {} experts, {} of KV cache",
+                 engine.gpu()->name(), plan.placement.gpu_layers, engine.config().layers,
                  format_bytes(static_cast<double>(plan.vram.weights)), plan.vram.experts,
                  int64_t{engine.config().experts} * engine.config().layers,
                  format_bytes(static_cast<double>(plan.vram.kv)));

@@ -8,6 +8,7 @@
 #include "device/device.h"
 #include "offload/io/disk_probe.h"
 #include "offload/machine/describe.h"
+#include "offload/machine/gpu/measure_disk_link.h"
 #include "offload/machine/gpu/measure_gpu.h"
 #include "offload/machine/machine_rates.h"
 #include "offload/machine/measure.h"
@@ -112,6 +113,7 @@ class Profiler {
         listed = find_pci_gpu(machine.pci, gpu.name);
         if (listed != nullptr) gpu.node = listed->node;
         machine.gpus.push_back(std::move(gpu));
+        if (!options_.disk.empty()) measure_disk_to_gpu(*found.device);
       }
     } catch (const Error& error) {
       note(error.what());
@@ -122,6 +124,16 @@ class Profiler {
       note(fmt::format("GPU {} at {}: in the profile as a PCI device only ({})", device.name,
                        device.address, why_not));
     }
+  }
+
+  void measure_disk_to_gpu(Device& device) {
+    DiskLinkProbe probe;
+    if (options_.quick) probe.write_seconds = 1, probe.seconds /= 2;
+    const DiskLinkRates rates = measure_disk_link(device, options_.disk, probe);
+    note(
+        fmt::format("{}: {:.2f} GB/s into the GPU's memory through pinned memory; the disk alone "
+                    "{:.2f}, the link alone {:.2f}",
+                    options_.disk, rates.both, rates.disk, rates.link));
   }
 
   const ProfilerOptions& options_;

@@ -1,6 +1,7 @@
 // The one file outside gpu_kernels/ that talks to CUDA.
 #include "device/cuda_device.h"
 
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
@@ -14,13 +15,91 @@ namespace {
 
 constexpr int kMajorMin = 9;  // the oldest architecture that there are kernels for
 
+// Memory behind addresses that stay. Only the driver has these calls; asked for by name, so that a
+// program starts where there is no driver.
+class Pages {
+ public:
+  explicit Pages(int index) {
+    decltype(&cuDeviceGet) device_of = nullptr;
+    decltype(&cuDeviceGetAttribute) attribute = nullptr;
+    decltype(&cuMemGetAllocationGranularity) granularity = nullptr;
+    CUdevice device = 0;
+    int is_supported = 0;
+    if (!find("cuDeviceGet", device_of) || !find("cuDeviceGetAttribute", attribute) ||
+        !find("cuMemGetAllocationGranularity", granularity) ||
+        !find("cuMemAddressReserve", reserve_) || !find("cuMemAddressFree", free_) ||
+        !find("cuMemCreate", create_) || !find("cuMemRelease", release_) ||
+        !find("cuMemMap", map_) || !find("cuMemUnmap", unmap_) ||
+        !find("cuMemSetAccess", set_access_) || device_of(&device, index) != CUDA_SUCCESS ||
+        attribute(&is_supported, CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED, device) !=
+            CUDA_SUCCESS ||
+        is_supported == 0) {
+      return;
+    }
+    properties_.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties_.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    properties_.location.id = index;
+    size_t bytes = 0;
+    if (granularity(&bytes, &properties_, CU_MEM_ALLOC_GRANULARITY_RECOMMENDED) == CUDA_SUCCESS) {
+      bytes_ = bytes;
+    }
+  }
+
+  size_t bytes() const { return bytes_; }  // of one; 0: there are none
+  CUresult reserve(void** begin, size_t bytes) const {
+    CUdeviceptr address = 0;
+    const CUresult result = reserve_(&address, bytes, 0, 0, 0);
+    *begin = reinterpret_cast<void*>(address);
+    return result;
+  }
+  CUresult free(void* begin, size_t bytes) const { return free_(address_of(begin), bytes); }
+  CUresult map(void* begin, size_t bytes) const {
+    CUmemGenericAllocationHandle memory = 0;
+    CUresult result = create_(&memory, bytes, &properties_, 0);
+    if (result != CUDA_SUCCESS) return result;
+    result = map_(address_of(begin), bytes, 0, memory, 0);
+    release_(memory);  // it lives as long as it is mapped
+    if (result != CUDA_SUCCESS) return result;
+    const CUmemAccessDesc access = {properties_.location, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+    result = set_access_(address_of(begin), bytes, &access, 1);
+    if (result != CUDA_SUCCESS) unmap_(address_of(begin), bytes);
+    return result;
+  }
+  CUresult unmap(void* begin, size_t bytes) const { return unmap_(address_of(begin), bytes); }
+
+ private:
+  static CUdeviceptr address_of(void* begin) { return reinterpret_cast<CUdeviceptr>(begin); }
+  template <typename Call>
+  static bool find(const char* name, Call& call) {
+    constexpr unsigned kSince = 12000;  // as this version of CUDA has them
+    void* found = nullptr;
+    cudaDriverEntryPointQueryResult status{};
+    const cudaError_t result =
+        cudaGetDriverEntryPointByVersion(name, &found, kSince, cudaEnableDefault, &status);
+    if (result != cudaSuccess) cudaGetLastError();
+    call = reinterpret_cast<Call>(found);
+    return result == cudaSuccess && status == cudaDriverEntryPointSuccess;
+  }
+
+  size_t bytes_ = 0;
+  CUmemAllocationProp properties_{};
+  decltype(&cuMemAddressReserve) reserve_ = nullptr;
+  decltype(&cuMemAddressFree) free_ = nullptr;
+  decltype(&cuMemCreate) create_ = nullptr;
+  decltype(&cuMemRelease) release_ = nullptr;
+  decltype(&cuMemMap) map_ = nullptr;
+  decltype(&cuMemUnmap) unmap_ = nullptr;
+  decltype(&cuMemSetAccess) set_access_ = nullptr;
+};
+
 class CudaDevice final : public Device {
  public:
   CudaDevice(int index, const cudaDeviceProp& properties)
       : index_(index),
         name_(properties.name),
         processors_(properties.multiProcessorCount),
-        kernels_(cuda_kernels()) {
+        kernels_(cuda_kernels()),
+        pages_(index) {
     HEARTH_CHECK(kernels_ != nullptr);
     use();
   }
@@ -34,6 +113,7 @@ class CudaDevice final : public Device {
     return {static_cast<int64_t>(free_bytes), static_cast<int64_t>(total_bytes)};
   }
 
+  size_t page_bytes() const override { return pages_.bytes(); }
   DeviceCores cores() const override {
     int kilohertz = 0;
     expect(cudaDeviceGetAttribute(&kilohertz, cudaDevAttrClockRate, index_),
@@ -105,8 +185,34 @@ class CudaDevice final : public Device {
   void* new_pinned(size_t bytes) override {
     use();
     void* memory = nullptr;
-    expect(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), "pinning memory of the host");
+    // With unified addressing it is mapped for every device at the host's address, whatever is
+    // asked for; memory that is pinned later (cudaHostRegister) need not be.
+    const cudaError_t result = cudaHostAlloc(&memory, bytes, cudaHostAllocDefault);
+    if (is_refusal(result)) {
+      cudaGetLastError();
+      throw_cannot_pin(bytes, cudaGetErrorString(result));
+    }
+    expect(result, "pinning memory of the host");
     return memory;
+  }
+  void* new_addresses(size_t bytes) override {
+    use();
+    void* begin = nullptr;
+    expect_driver(pages_.reserve(&begin, bytes), "reserving addresses");
+    return begin;
+  }
+  void free_addresses(void* begin, size_t bytes) noexcept override {
+    freed(of_driver(pages_.free(begin, bytes)));
+  }
+  void map(void* begin, size_t bytes) override {
+    use();
+    const CUresult result = pages_.map(begin, bytes);
+    if (result == CUDA_ERROR_OUT_OF_MEMORY) throw_out_of_memory(bytes);
+    expect_driver(result, "putting memory behind addresses");
+  }
+  void unmap(void* begin, size_t bytes) noexcept override {
+    freed(cudaDeviceSynchronize());  // kernels may still use it
+    freed(of_driver(pages_.unmap(begin, bytes)));
   }
   std::string try_pin(void* memory, size_t bytes) override {
     use();
@@ -184,6 +290,10 @@ class CudaDevice final : public Device {
   // CUDA's current device is the thread's, and another thread may come.
   void use() const { expect(cudaSetDevice(index_), "choosing the device"); }
 
+  // Numbers of the driver's are those of the runtime.
+  static cudaError_t of_driver(CUresult result) { return static_cast<cudaError_t>(result); }
+  void expect_driver(CUresult result, const char* doing) const { expect(of_driver(result), doing); }
+
   // Every failure is told once: CUDA's own note of it (cudaGetLastError) is for the kernels, which
   // would take it for one of theirs.
   void expect(cudaError_t result, const char* doing) const {
@@ -212,6 +322,7 @@ class CudaDevice final : public Device {
   std::string name_;
   int32_t processors_;
   const GpuKernels* kernels_;
+  const Pages pages_;
   cudaError_t free_result_ = cudaSuccess;
 };
 
@@ -234,6 +345,11 @@ FoundDevice open_cuda_device(int index) {
   if (properties.major < kMajorMin) {
     return {nullptr, fmt::format("{} is too old: compute capability {}.{}, {}.0 is needed",
                                  properties.name, properties.major, properties.minor, kMajorMin)};
+  }
+  if (properties.unifiedAddressing == 0) {
+    return {nullptr, fmt::format("{} has no unified addressing: its kernels could not read the "
+                                 "host's memory",
+                                 properties.name)};
   }
   return {std::make_unique<CudaDevice>(index, properties), ""};
 }

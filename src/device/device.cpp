@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/error.h"
 #include "base/units.h"
@@ -25,6 +27,68 @@ PinnedBuffer Device::allocate_pinned(size_t bytes) {
   HEARTH_CHECK(!capturing_);
   if (bytes == 0) return {};
   return {*this, new_pinned(bytes), bytes};
+}
+
+DeviceRange::DeviceRange(Device& device, size_t bytes)
+    : device_(&device), page_(device.page_bytes()) {
+  HEARTH_CHECK(!device.capturing_);
+  if (bytes == 0) return;
+  bytes_ = page_ == 0 ? bytes : (bytes + page_ - 1) / page_ * page_;
+  if (page_ == 0) {
+    data_ = static_cast<unsigned char*>(device.new_memory(bytes_));
+    taken_ = bytes_;
+  } else {
+    data_ = static_cast<unsigned char*>(device.new_addresses(bytes_));
+    has_memory_.assign(bytes_ / page_, false);
+  }
+}
+
+DeviceRange::~DeviceRange() {
+  if (data_ == nullptr) return;
+  if (page_ == 0) {
+    device_->free_memory(data_);
+    return;
+  }
+  give_back(0);
+  device_->free_addresses(data_, bytes_);
+}
+
+void DeviceRange::swap(DeviceRange& other) noexcept {
+  std::swap(device_, other.device_);
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  std::swap(page_, other.page_);
+  std::swap(taken_, other.taken_);
+  has_memory_.swap(other.has_memory_);
+  runs_.swap(other.runs_);
+}
+
+void DeviceRange::take(size_t begin, size_t end) {
+  HEARTH_CHECK(begin <= end && end <= bytes_);
+  if (page_ == 0 || begin == end) return;
+  HEARTH_CHECK(!device_->capturing_);
+  const size_t last = (end + page_ - 1) / page_;
+  for (size_t first = begin / page_; first < last; ++first) {
+    if (has_memory_[first]) continue;
+    size_t count = 1;
+    while (first + count < last && !has_memory_[first + count]) ++count;
+    device_->map(data_ + first * page_, count * page_);
+    runs_.push_back({first, count});
+    std::fill_n(has_memory_.begin() + static_cast<ptrdiff_t>(first), count, true);
+    taken_ += count * page_;
+    first += count;
+  }
+}
+
+void DeviceRange::give_back(size_t from) {
+  if (page_ == 0) return;
+  std::erase_if(runs_, [&](const Run& run) {
+    if (run.first * page_ < from) return false;
+    device_->unmap(data_ + run.first * page_, run.count * page_);
+    std::fill_n(has_memory_.begin() + static_cast<ptrdiff_t>(run.first), run.count, false);
+    taken_ -= run.count * page_;
+    return true;
+  });
 }
 
 Pinning Device::pin(void* memory, size_t bytes) {
@@ -66,6 +130,12 @@ void Device::throw_out_of_memory(size_t bytes) const {
                           binary_size(static_cast<int64_t>(bytes)), binary_size(now.free_bytes),
                           binary_size(now.total_bytes)),
               name(), "Lower --gpu-budget, or end what else uses the GPU");
+}
+
+void Device::throw_cannot_pin(size_t bytes, const std::string& why) const {
+  throw Error(fmt::format("{} of the host's memory were to be pinned: {}",
+                          binary_size(static_cast<int64_t>(bytes)), why),
+              name(), "Choose a smaller context (--ctx) or chunk (--chunk), or free memory");
 }
 
 }  // namespace hearth

@@ -17,6 +17,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gpu_kernels/gpu_kernels.h"
 
@@ -99,6 +100,45 @@ struct Pinning {
   std::string why_not;
 };
 
+// Addresses of a device's memory that stay, and memory behind those that are wanted, in whole
+// pages. A device that can't do so has one page, with its memory from the begin. Move-only.
+class DeviceRange {
+ public:
+  DeviceRange() = default;
+  // Addresses alone. Throws Error where they are refused.
+  DeviceRange(Device& device, size_t bytes);
+  ~DeviceRange();
+  DeviceRange(DeviceRange&& other) noexcept { swap(other); }
+  DeviceRange& operator=(DeviceRange&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+
+  unsigned char* data() const { return data_; }
+  size_t bytes() const { return bytes_; }        // of addresses
+  size_t taken_bytes() const { return taken_; }  // that have memory
+  // Memory for all pages that meet the bytes `begin` to `end`. An Error as of Device::allocate;
+  // some of them may have theirs then.
+  void take(size_t begin, size_t end);
+  // Gives the memory of pages that begin at byte `from` or behind it back, when the device's work
+  // is done.
+  void give_back(size_t from);
+
+ private:
+  struct Run {
+    size_t first, count;  // pages that got their memory together
+  };
+  void swap(DeviceRange& other) noexcept;
+
+  Device* device_ = nullptr;
+  unsigned char* data_ = nullptr;
+  size_t bytes_ = 0;
+  size_t page_ = 0;  // bytes; 0: there is one, all of it
+  size_t taken_ = 0;
+  std::vector<bool> has_memory_;  // [pages]
+  std::vector<Run> runs_;
+};
+
 class Stream : public DeviceHandle<release_stream> {
  public:
   using DeviceHandle::DeviceHandle;
@@ -140,7 +180,10 @@ class Device {
   // An Error says how much was asked for, how much is free and what to do. Zero bytes give an empty
   // buffer.
   DeviceBuffer allocate(size_t bytes);
+  // Kernels read and write it too, over the link and at the same addresses.
   PinnedBuffer allocate_pinned(size_t bytes);
+  // Of a DeviceRange, which takes whole ones; 0 where ranges have their memory from the begin.
+  virtual size_t page_bytes() const = 0;
   // Pins memory that exists. No page of it may be pinned already, by any range or buffer. Takes as
   // long as the system needs to make every page resident. Zero bytes give an empty range.
   Pinning pin(void* memory, size_t bytes);
@@ -190,6 +233,12 @@ class Device {
  protected:
   virtual void* new_memory(size_t bytes) = 0;
   virtual void* new_pinned(size_t bytes) = 0;
+  // Of whole pages, where there are pages.
+  virtual void* new_addresses(size_t bytes) = 0;
+  virtual void free_addresses(void* begin, size_t bytes) noexcept = 0;
+  virtual void map(void* begin, size_t bytes) = 0;
+  // What was mapped at once, when all work is done.
+  virtual void unmap(void* begin, size_t bytes) noexcept = 0;
   // Empty where the system agreed.
   virtual std::string try_pin(void* memory, size_t bytes) = 0;
   virtual void* new_stream() = 0;
@@ -205,9 +254,11 @@ class Device {
   virtual void free_event(void* event) noexcept = 0;
 
   [[noreturn]] void throw_out_of_memory(size_t bytes) const;
+  [[noreturn]] void throw_cannot_pin(size_t bytes, const std::string& why) const;
 
  private:
   bool capturing_ = false;
+  friend class DeviceRange;
   friend void release_memory(Device& device, void* memory) noexcept;
   friend void release_pinned(Device& device, void* memory) noexcept;
   friend void release_stream(Device& device, void* stream) noexcept;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <limits>
 #include <random>
 #include <vector>
 
@@ -18,17 +17,23 @@ namespace {
 class FakeDevice final : public Device {
  public:
   explicit FakeDevice(const FakeDeviceOptions& options)
-      : memory_(options.memory_bytes), pin_bytes_(options.pin_bytes), random_(options.seed) {}
+      : memory_(options.memory_bytes),
+        pinned_(options.pinned_buffer_bytes),
+        page_bytes_(options.has_pages ? hearth::page_bytes() : 0),
+        pin_bytes_(options.pin_bytes),
+        random_(options.seed) {}
   ~FakeDevice() override { HEARTH_CHECK(streams_.empty() && ranges_.empty()); }
 
   FakeDeviceCounts counts() const {
-    return {pinned_.live().bytes() + ranges_.bytes(), unpinned_copies_};
+    return {pinned_.live().bytes() + ranges_.bytes(), unpinned_copies_, pinned_.live().bytes(),
+            memory_.most_bytes()};
   }
 
   const std::string& name() const override { return name_; }
   const GpuKernels& kernels() const override { return emulated_kernels(); }
   DeviceMemory memory() const override { return {memory_.free_bytes(), memory_.limit()}; }
   DeviceCores cores() const override { return {60, 2.5}; }
+  size_t page_bytes() const override { return page_bytes_; }
 
   void copy_to_device(void* to, const void* from, size_t bytes, const Stream& stream) override {
     HEARTH_CHECK(memory_.live().holds(to, bytes));
@@ -88,11 +93,28 @@ class FakeDevice final : public Device {
     if (memory == nullptr) throw_out_of_memory(bytes);
     return memory;
   }
-  void* new_pinned(size_t bytes) override { return pinned_.allocate(bytes); }
+  void* new_pinned(size_t bytes) override {
+    void* memory = pinned_.allocate(bytes);
+    if (memory == nullptr) throw_cannot_pin(bytes, "the fake device pins no more");
+    return memory;
+  }
+  void* new_addresses(size_t bytes) override { return memory_.reserve(bytes); }
+  void free_addresses(void* begin, size_t bytes) noexcept override {
+    memory_.release_addresses(begin, bytes);
+  }
+  void map(void* begin, size_t bytes) override {
+    if (!memory_.map(begin, bytes)) throw_out_of_memory(bytes);
+  }
+  void unmap(void* begin, size_t bytes) noexcept override {
+    synchronize();
+    memory_.unmap(begin, bytes);
+  }
   std::string try_pin(void* memory, size_t bytes) override {
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(memory), before = begin % page_bytes();
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(memory),
+                    before = begin % hearth::page_bytes();
     const unsigned char* page = static_cast<unsigned char*>(memory) - before;
-    const size_t pages_bytes = (before + bytes + page_bytes() - 1) / page_bytes() * page_bytes();
+    const size_t pages_bytes =
+        (before + bytes + hearth::page_bytes() - 1) / hearth::page_bytes() * hearth::page_bytes();
     HEARTH_CHECK(!pinned_.live().meets(page, pages_bytes) && !ranges_.meets(page, pages_bytes));
     if (ranges_.bytes() + static_cast<int64_t>(bytes) > pin_bytes_)
       return "the fake device pins no more";
@@ -184,9 +206,10 @@ class FakeDevice final : public Device {
 
   std::string name_ = "fake GPU";
   FakeMemory memory_;
-  FakeMemory pinned_{std::numeric_limits<int64_t>::max()};
-  ByteRanges ranges_;  // pinned by pin()
-  int64_t pin_bytes_;
+  FakeMemory pinned_;
+  ByteRanges ranges_;        // pinned by pin()
+  const size_t page_bytes_;  // of ranges
+  const int64_t pin_bytes_;
   int64_t unpinned_copies_ = 0;
   std::mt19937_64 random_;
   std::vector<FakeStream*> streams_;  // ours, and those within graphs

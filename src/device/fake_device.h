@@ -17,12 +17,17 @@ namespace hearth {
 struct FakeDeviceOptions {
   int64_t memory_bytes = int64_t{1} << 30;
   uint64_t seed = 1;
-  int64_t pin_bytes = std::numeric_limits<int64_t>::max();  // what pin() refuses to exceed in all
+  // What pin(), and all pinned buffers together, refuse to exceed.
+  int64_t pin_bytes = std::numeric_limits<int64_t>::max();
+  int64_t pinned_buffer_bytes = std::numeric_limits<int64_t>::max();
+  bool has_pages = true;  // whether its ranges take memory page by page
 };
 
 struct FakeDeviceCounts {
-  int64_t pinned_bytes;     // now, buffers and ranges
-  int64_t unpinned_copies;  // so far, whose memory of the host was not pinned
+  int64_t pinned_bytes;         // now, buffers and ranges
+  int64_t unpinned_copies;      // so far, whose memory of the host was not pinned
+  int64_t pinned_buffer_bytes;  // now, buffers alone
+  int64_t most_memory_bytes;    // of the device that were taken at once
 };
 
 std::unique_ptr<Device> make_fake_device(const FakeDeviceOptions& options = {});

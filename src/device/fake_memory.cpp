@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <iterator>
 
@@ -62,6 +63,11 @@ bool ByteRanges::meets(const void* begin, size_t bytes) const {
 
 FakeMemory::~FakeMemory() { HEARTH_CHECK(live_.empty()); }
 
+void FakeMemory::add(void* begin, size_t bytes) {
+  live_.add(begin, bytes);
+  most_ = std::max(most_, live_.bytes());
+}
+
 void* FakeMemory::allocate(size_t bytes) {
   if (static_cast<int64_t>(bytes) > free_bytes()) return nullptr;
   const Mapping mapping(bytes);
@@ -73,8 +79,36 @@ void* FakeMemory::allocate(size_t bytes) {
   unsigned char* begin = pages + mapping.before;
   std::memset(begin, kGarbage, bytes);
   std::memset(begin + bytes, kAfterEnd, mapping.usable - mapping.before - bytes);
-  live_.add(begin, bytes);
+  add(begin, bytes);
   return begin;
+}
+
+void* FakeMemory::reserve(size_t bytes) {
+  HEARTH_CHECK(bytes % page_bytes() == 0);
+  // And a page at the end that is never mapped.
+  void* begin = mmap(nullptr, bytes + page_bytes(), PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  HEARTH_CHECK(begin != MAP_FAILED);
+  return begin;
+}
+
+void FakeMemory::release_addresses(void* begin, size_t bytes) {
+  HEARTH_CHECK(!live_.meets(begin, bytes));
+  HEARTH_CHECK(munmap(begin, bytes + page_bytes()) == 0);
+}
+
+bool FakeMemory::map(void* begin, size_t bytes) {
+  if (static_cast<int64_t>(bytes) > free_bytes()) return false;
+  add(begin, bytes);
+  HEARTH_CHECK(mprotect(begin, bytes, PROT_READ | PROT_WRITE) == 0);
+  std::memset(begin, kGarbage, bytes);
+  return true;
+}
+
+void FakeMemory::unmap(void* begin, size_t bytes) {
+  HEARTH_CHECK(live_.remove(begin) == bytes);
+  HEARTH_CHECK(madvise(begin, bytes, MADV_DONTNEED) == 0);
+  HEARTH_CHECK(mprotect(begin, bytes, PROT_NONE) == 0);
 }
 
 void FakeMemory::release(void* memory) {

@@ -36,12 +36,22 @@ class FakeMemory {
   // Null where the limit does not allow it.
   void* allocate(size_t bytes);
   void release(void* memory);
+  // Addresses of whole pages that nobody may touch before they are mapped, which counts as memory.
+  // Not mapped where the limit does not allow it. What is unmapped was mapped at once.
+  void* reserve(size_t bytes);
+  void release_addresses(void* begin, size_t bytes);
+  bool map(void* begin, size_t bytes);
+  void unmap(void* begin, size_t bytes);
   const ByteRanges& live() const { return live_; }
   int64_t limit() const { return limit_; }
   int64_t free_bytes() const { return limit_ - live_.bytes(); }
+  int64_t most_bytes() const { return most_; }  // that were taken at once
 
  private:
+  void add(void* begin, size_t bytes);
+
   int64_t limit_;
+  int64_t most_ = 0;
   ByteRanges live_;
 };
 

@@ -37,8 +37,8 @@ WeightMemory load_weights(const Plan& plan, TensorDir& dir, const Kernels& kerne
   WeightMemory memory(dir, *held, workers, Topology::of_this_machine(), on_load);
   // Where that is refused the cache says so: it asks for the same.
   if (uses_cache(plan)) memory.lock();
-  if (held == HeldWeights::kAll && kernels.reads_interleaved) {
-    memory.interleave_experts(dir, workers);
+  if (held->experts && kernels.reads_interleaved) {
+    memory.interleave_experts(dir, workers, held->dense_layers);
   }
   return memory;
 }
@@ -62,10 +62,10 @@ Error read_error(const ReadFailure& failure, const TensorDir& dir) {
 }
 
 // What the plan has in memory at first. Throws Error where it can't be read.
-void fill_cache(ExpertCache& cache, const Plan& plan, const TensorDir& dir, int32_t experts,
-                const std::function<void(int64_t, int64_t)>& on_load) {
+void load_experts(Runner& runner, const Plan& plan, const TensorDir& dir, int32_t experts,
+                  const std::function<void(int64_t, int64_t)>& on_load) {
   const std::vector<int32_t> keys = first_in_cache(plan, experts);
-  if (const auto failure = cache.load(keys, on_load)) throw read_error(*failure, dir);
+  if (const auto failure = runner.load_experts(keys, on_load)) throw read_error(*failure, dir);
 }
 
 // Every problem of the file, before the long work of loading it.
@@ -127,7 +127,7 @@ struct Engine::Loaded {
         runner(make_runner(
             {config, weights, kernels, workers, options.kv, plan.work.context, limits})) {
     if (ExpertCache* experts = runner->cache()) {
-      fill_cache(*experts, plan, dir, config.experts, options.on_load);
+      load_experts(*runner, plan, dir, config.experts, options.on_load);
       workers.set_between_pieces([experts] { experts->poll(); });
     }
   }
@@ -135,10 +135,15 @@ struct Engine::Loaded {
   std::unique_ptr<Runner> make_runner(const RunnerParts& parts) {
     if (!plan.placement.uses_gpu()) return make_host_runner(parts, std::move(cache.cache));
     PinnedCache pinned_cache = pin_experts();
-    VramExperts held = {{}, first_in_vram(plan, config.experts)};
-    for (const LayerPlan& layer : plan.layers) held.counts.push_back(layer.vram_experts);
+    VramShare share = {config.layers - plan.placement.gpu_layers,
+                       {},
+                       first_in_vram(plan, config.experts),
+                       plan.placement.entries_in_ram ? EntriesIn::kHost : EntriesIn::kDevice,
+                       plan.work.parallel,
+                       plan.vram.budget - plan.vram.used};
+    for (const LayerPlan& layer : plan.layers) share.counts.push_back(layer.vram_experts);
     const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
-    return make_device_runner(parts, *gpu.device, held, rates, std::move(pinned_cache));
+    return make_device_runner(parts, *gpu.device, share, rates, std::move(pinned_cache));
   }
 
   // Experts in memory are copied into VRAM while the model runs: pinned, without the host's help.
@@ -227,7 +232,7 @@ const Device* Engine::gpu() const {
 }
 const std::string& Engine::why_no_gpu() const {
   static const std::string kNotPlanned =
-      "the plan uses none, as what every token reads doesn't fit it or the CPU is as fast";
+      "the plan uses none, as not even one layer fits it or the CPU is as fast";
   return loaded_->gpu.device != nullptr ? kNotPlanned : loaded_->gpu.why_not;
 }
 bool Engine::reads_files() const { return !loaded_->plan.fits(); }

@@ -29,6 +29,9 @@ constexpr int32_t kThreadsMax = 1024, kChunkTokensMax = 65536, kSessionsMax = 64
 
 // Of an expert of a prompt: past this the cores' rate hardly grows.
 constexpr double kManyTokens = 128;
+// What sending the first expert puts into a stream: tables, three matrices, tiles, and the kernels
+// of gate and up, of rounding and of down.
+constexpr double kLaunchesToSend = 8;
 
 const char* kv_name(KvType kv) { return kv == KvType::kF32 ? "f32" : "bf16"; }
 
@@ -39,7 +42,7 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
   request.isa = kernels_for(options).name;
   request.threads = choose_threads(options.threads);
   request.kv = kv_name(options.kv);
-  request.all_layers_alike = true;
+  request.for_engine = true;
   request.gpu_budget = options.gpu_budget;
   request.chunk_tokens = options.chunk_tokens;
   request.ram_budget = options.ram_budget.value_or(free_ram_budget());
@@ -47,12 +50,15 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
   return request;
 }
 
-// Whether each layer's experts have their places.
+// Whether each layer's experts have their places: in VRAM only those of layers that lie there.
 bool places_all(const Plan& plan, const ModelShape& shape) {
+  const auto layers = std::ssize(plan.layers);
+  int64_t number = 0;
   return std::ranges::all_of(plan.layers, [&](const LayerPlan& layer) {
     const int32_t counts[] = {layer.vram_experts, layer.ram_experts, layer.nvme_experts};
     return std::ranges::all_of(counts, [&](int32_t n) { return n >= 0 && n <= shape.experts; }) &&
            counts[0] + counts[1] + counts[2] == shape.experts &&
+           (plan.placement.on_gpu(number++, layers) || counts[0] == 0) &&
            (layer.order.empty() || std::ssize(layer.order) == shape.experts);
   });
 }
@@ -98,8 +104,9 @@ void check_gpu(const Plan& plan, const EngineOptions& options, const ModelShape&
     problems.add("it places layers on a GPU, and none is used here");
     return;
   }
-  if (plan.placement.gpu_layers != std::ssize(shape.layers) || plan.placement.entries_in_ram) {
-    problems.add("it splits the layers between GPU and CPU, which isn't computed yet");
+  if (plan.placement.gpu_layers < 1 || plan.placement.gpu_layers > std::ssize(shape.layers)) {
+    problems.add(fmt::format("it places {} of {} layers on a GPU", plan.placement.gpu_layers,
+                             shape.layers.size()));
   }
   const int64_t available = options.gpu_budget.value_or(gpu_memory_bytes(*device));
   if (plan.vram.used > available) {
@@ -188,8 +195,8 @@ Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Dev
   if (shape.name.empty()) shape.name = model.source;
   if (device != nullptr) {
     const ModelWeights weights = bind_weights(model.dir, model.config, model.source);
-    shape.gpu = gpu_needs(
-        shape, {model.config, weights, device->kernels(), kernels, options.kv, options.limits});
+    shape.gpu = gpu_needs(shape, {model.config, weights, device->kernels(), kernels, options.kv,
+                                  options.limits, device->page_bytes()});
   }
   if (options.plan) {
     check_replay(*options.plan, options, shape, device);
@@ -219,8 +226,12 @@ LinkRates link_rates(const Plan& plan, const Device& device,
   }
   const CpuRates cpu(machine, plan.isa, plan.threads);
   const BoundSeconds seconds = cpu.multiply(uses, kManyTokens);
-  return {machine.gpus.front().to_gpu_beside_cpu_gb_s, bytes / seconds.memory * 1e-9,
-          matmul_flops(weights, kManyTokens) / seconds.arithmetic * 1e-9};
+  const Gpu& gpu = machine.gpus.front();
+  const double read_gb_s = bytes / seconds.memory * 1e-9;
+  return {gpu.to_gpu_beside_cpu_gb_s, read_gb_s,
+          matmul_flops(weights, kManyTokens) / seconds.arithmetic * 1e-9,
+          read_gb_s * gpu.cpu_read_beside_link_gb_s / machine.read_gb_s,
+          kLaunchesToSend * gpu.launch_us * 1e-6};
 }
 
 bool uses_cache(const Plan& plan) { return plan.fits() && plan.nvme.experts > 0; }
@@ -249,11 +260,10 @@ std::vector<int32_t> first_in_cache(const Plan& plan, int32_t experts) {
 
 std::optional<HeldWeights> held_weights(const Plan& plan) {
   if (!plan.fits()) return std::nullopt;
-  const bool holds_experts = plan.nvme.experts == 0 && plan.ram.experts > 0;
-  if (plan.placement.uses_gpu()) {
-    return holds_experts ? HeldWeights::kEmbeddingAndExperts : HeldWeights::kEmbedding;
-  }
-  return holds_experts ? HeldWeights::kAll : HeldWeights::kAllButExperts;
+  const auto layers = static_cast<int32_t>(plan.layers.size());
+  return HeldWeights{
+      .dense_layers = plan.placement.uses_gpu() ? layers - plan.placement.gpu_layers : kAllLayers,
+      .experts = plan.nvme.experts == 0 && plan.ram.experts > 0};
 }
 
 }  // namespace hearth

@@ -50,6 +50,11 @@ class HostRunner : public Runner {
     return &row_;
   }
   std::optional<ReadFailure> take_failure() override { return forward_.take_failure(); }
+  std::optional<ReadFailure> load_experts(
+      std::span<const int32_t> in_cache,
+      const std::function<void(int64_t, int64_t)>& on_load) override {
+    return cache()->load(in_cache, on_load);
+  }
   ExpertCache* cache() override { return forward_.cache(); }
   double guess_precision(int32_t layer) const override { return forward_.guess_precision(layer); }
   StageClock& clock() override { return forward_.clock(); }

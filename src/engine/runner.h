@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "base/workers.h"
 #include "device/device.h"
+#include "model/device/cache.h"
 #include "model/device/link_split.h"
 #include "model/forward.h"
 #include "model/logit_row.h"
@@ -52,6 +53,11 @@ class Runner {
                                const std::function<bool(int32_t)>& on_layer) = 0;
   virtual std::optional<ReadFailure> take_failure() = 0;
   virtual ExpertCache* cache() = 0;  // null where no experts are read as they are wanted
+  // Before the first run of a runner with a cache: reads the experts that a GPU holds at first, and
+  // those that are to be in the cache, keys as of ExpertCache. `on_load` is called with bytes that
+  // are there and in all, of each of the two. The first read that failed; then no run may follow.
+  virtual std::optional<ReadFailure> load_experts(
+      std::span<const int32_t> in_cache, const std::function<void(int64_t, int64_t)>& on_load) = 0;
   virtual double guess_precision(int32_t layer) const = 0;  // as of Forward
   virtual StageClock& clock() = 0;
   // Whether steps also take the time of stages on a GPU; they are slower then. A runner without a
@@ -84,17 +90,22 @@ struct PinnedCache {
   PinnedRange slots;
 };
 
-// Routed experts in VRAM at first.
-struct VramExperts {
-  std::vector<int32_t> counts;  // [layers]
+// What VRAM has: the layers from the first one on, with these routed experts at first.
+struct VramShare {
+  int32_t first_layer = 0;
+  std::vector<int32_t> counts;  // [layers] beside whole caches
   std::vector<int32_t> order;   // [layers * experts] each layer's first ones are there
+  EntriesIn entries = EntriesIn::kDevice;
+  int32_t sessions = 1;     // that are counted with
+  int64_t spare_bytes = 0;  // of the budget
 };
 
-// All layers on a device, which must outlive the runner, with the routed experts that are `held`;
-// the CPU computes the others or, in prompts, sends those that are at hand by these rates. Throws
+// On a device, which must outlive the runner, its share of layers and routed experts. The CPU
+// computes the layers before them and, of theirs, the other experts, or sends those by these rates.
+// Where there are such, caches that are yet to grow leave their memory to more experts. Throws
 // Error where it does not fit.
 std::unique_ptr<Runner> make_device_runner(const RunnerParts& parts, Device& device,
-                                           const VramExperts& held, const LinkRates& rates,
+                                           const VramShare& share, const LinkRates& rates,
                                            PinnedCache cache);
 
 }  // namespace hearth

@@ -31,8 +31,7 @@ void list_wanted_rows(const Batch& batch, LogitRows wanted, std::vector<int32_t>
 class Forward::Pass {
  public:
   Pass(const ModelConfig& config, const ModelWeights& weights, const Kernels& kernels,
-       const Workers& workers, int64_t context, const Limits& limits,
-       std::unique_ptr<ExpertCache> cache)
+       const Workers& workers, int64_t context, const Limits& limits, ExpertStore& store)
       : config_(config),
         weights_(weights),
         limits_(limits),
@@ -41,8 +40,7 @@ class Forward::Pass {
         rope_compressed_(config.rope_compressed, config.rope_dim),
         compute_{kernels, workers, {}, {}, false},
         act_(config, kernels, context, workers.threads(), limits),
-        store_(layer_experts(weights), config.experts, config.experts_used, limits.chunk_tokens,
-               std::move(cache)),
+        store_(store),
         lookahead_(config.layers, config.experts_used) {
     commit(act_.buffers(), workers);
     batch_.rows.reserve(limits.chunk_tokens);
@@ -54,13 +52,21 @@ class Forward::Pass {
   std::span<const float> run(std::span<const Segment> segments, LogitRows wanted,
                              ForwardObserver* observer,
                              const std::function<bool(int32_t)>& on_layer) {
+    if (!run_layers(segments, config_.layers, observer, on_layer)) return {};
+    return wanted == LogitRows::kNone ? std::span<const float>() : head(wanted);
+  }
+
+  std::optional<StreamRows> run_layers(std::span<const Segment> segments, int32_t layers,
+                                       ForwardObserver* observer,
+                                       const std::function<bool(int32_t)>& on_layer) {
     take_batch(segments);
-    Step step{config_, limits_, rope_compressed_, compute_, act_, batch_};
+    layers_ = layers;
+    Step step = this->step();
     expect_hashed();
     embed();
     if (observer != nullptr)
       observer->streams(-1, act_.streams_row(0), act_.streams_stride, batch_.n());
-    for (int32_t layer = 0; layer < config_.layers; ++layer) {
+    for (int32_t layer = 0; layer < layers; ++layer) {
       run_layer(step, layer);
       if (store_.has_failed()) break;
       if (observer != nullptr) {
@@ -69,16 +75,16 @@ class Forward::Pass {
       }
       if (on_layer && !on_layer(layer + 1)) {
         store_.abandon();
-        return {};
+        return std::nullopt;
       }
     }
     if (store_.has_failed()) {
       store_.abandon();
-      return {};
+      return std::nullopt;
     }
     for (const Segment& segment : batch_.segments)
       segment.cache->position += std::ssize(segment.tokens);
-    return wanted == LogitRows::kNone ? std::span<const float>() : head(step, wanted);
+    return StreamRows{act_.streams_row(0), act_.streams_stride};
   }
 
   Compute& compute() { return compute_; }
@@ -88,6 +94,8 @@ class Forward::Pass {
   const Activations& activations() const { return act_; }
 
  private:
+  Step step() { return {config_, limits_, rope_compressed_, compute_, act_, batch_}; }
+
   void take_batch(std::span<const Segment> segments) {
     batch_.rows.clear();
     batch_.first_rows.clear();
@@ -114,7 +122,7 @@ class Forward::Pass {
   void expect_hashed() {
     ExpertCache* cache = store_.cache();
     if (cache == nullptr) return;
-    for (int32_t layer = 0; layer < config_.hash_layers; ++layer) {
+    for (int32_t layer = 0; layer < std::min(config_.hash_layers, layers_); ++layer) {
       const std::vector<int32_t>& table = weights_.layers[layer].moe.hash_table;
       for (const BatchRow& row : batch_.rows) {
         for (int32_t k = 0; k < config_.experts_used; ++k) {
@@ -134,7 +142,7 @@ class Forward::Pass {
     if (cache == nullptr) return;
     lookahead_.settle(layer, picks, batch_.n());
     const int32_t next = layer + 1;
-    if (next >= config_.layers) return;
+    if (next >= layers_) return;
     if (int64_t{batch_.n()} * config_.experts_used >= kPicksToTouchAll * config_.experts) {
       for (int32_t expert = 0; expert < config_.experts; ++expert) cache->expect(next, expert);
     } else if (batch_.n() == 1 && next >= config_.hash_layers) {
@@ -184,7 +192,8 @@ class Forward::Pass {
     leave_hyper_connection(step);
   }
 
-  std::span<const float> head(Step& step, LogitRows wanted) {
+  std::span<const float> head(LogitRows wanted) {
+    Step step = this->step();
     const StageTimer timer(compute_.clock[Stage::kHead]);
     list_wanted_rows(batch_, wanted, wanted_rows_);
     const int64_t n = std::ssize(wanted_rows_);
@@ -205,17 +214,24 @@ class Forward::Pass {
   const RopeTable rope_compressed_;
   Compute compute_;
   Activations act_;
-  ExpertStore store_;
+  ExpertStore& store_;
   Lookahead lookahead_;
   Batch batch_;
+  int32_t layers_ = 0;  // of this run
   std::vector<int32_t> wanted_rows_;
 };
 
 Forward::Forward(const ModelConfig& config, const ModelWeights& weights, const Kernels& kernels,
                  const Workers& workers, int64_t context, const Limits& limits,
                  std::unique_ptr<ExpertCache> cache)
-    : pass_(std::make_unique<Pass>(config, weights, kernels, workers, context, limits,
-                                   std::move(cache))) {}
+    : own_store_(std::make_unique<ExpertStore>(layer_experts(weights), config.experts,
+                                               config.experts_used, limits.chunk_tokens,
+                                               std::move(cache))),
+      pass_(std::make_unique<Pass>(config, weights, kernels, workers, context, limits,
+                                   *own_store_)) {}
+Forward::Forward(const ModelConfig& config, const ModelWeights& weights, const Kernels& kernels,
+                 const Workers& workers, int64_t context, const Limits& limits, ExpertStore& store)
+    : pass_(std::make_unique<Pass>(config, weights, kernels, workers, context, limits, store)) {}
 Forward::~Forward() = default;
 
 int32_t Forward::chunk_tokens() const { return pass_->limits().chunk_tokens; }
@@ -224,6 +240,12 @@ std::span<const float> Forward::run(std::span<const Segment> segments, LogitRows
                                     ForwardObserver* observer,
                                     const std::function<bool(int32_t)>& on_layer) {
   return pass_->run(segments, wanted, observer, on_layer);
+}
+
+std::optional<StreamRows> Forward::run_layers(std::span<const Segment> segments, int32_t layers,
+                                              ForwardObserver* observer,
+                                              const std::function<bool(int32_t)>& on_layer) {
+  return pass_->run_layers(segments, layers, observer, on_layer);
 }
 
 std::optional<ReadFailure> Forward::take_failure() { return pass_->store().take_failure(); }

@@ -2,7 +2,8 @@
 // hyper-connection, attention, hyper-connection, experts; then the head.
 //
 // One thread owns a Forward; it uses the workers inside each step. After construction nothing is
-// allocated. Experts may come from a cache, which then reads them while others are computed.
+// allocated. Experts may come from a cache, which then reads them while others are computed. The
+// first layers may also be run by themselves, where a device goes on from there.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@
 #include "model/kv_cache.h"
 #include "model/stages.h"
 #include "model/weights.h"
-#include "offload/store/expert_cache.h"
+#include "offload/store/expert_store.h"
 
 namespace hearth {
 
@@ -26,6 +27,12 @@ namespace hearth {
 struct Segment {
   KvCache* cache;
   std::span<const int32_t> tokens;
+};
+
+// Residual streams of a batch's rows, [n, streams, dim], the rows `stride` floats apart.
+struct StreamRows {
+  const float* values;
+  int64_t stride;
 };
 
 enum class LogitRows { kNone, kLast, kAll };  // of each segment
@@ -47,6 +54,9 @@ class Forward {
   Forward(const ModelConfig& config, const ModelWeights& weights, const Kernels& kernels,
           const Workers& workers, int64_t context, const Limits& limits,
           std::unique_ptr<ExpertCache> cache = nullptr);
+  // With experts out of a store that others use too, between this one's runs.
+  Forward(const ModelConfig& config, const ModelWeights& weights, const Kernels& kernels,
+          const Workers& workers, int64_t context, const Limits& limits, ExpertStore& store);
   ~Forward();
 
   int32_t chunk_tokens() const;
@@ -62,6 +72,13 @@ class Forward {
                              ForwardObserver* observer = nullptr,
                              const std::function<bool(int32_t)>& on_layer = nullptr);
 
+  // The same of so many layers, the first ones, without a head: the streams that they leave, valid
+  // until the next call; nothing where it ends early. Only these layers' weights are read, and the
+  // caches need not have others.
+  std::optional<StreamRows> run_layers(std::span<const Segment> segments, int32_t layers,
+                                       ForwardObserver* observer = nullptr,
+                                       const std::function<bool(int32_t)>& on_layer = nullptr);
+
   std::optional<ReadFailure> take_failure();
   ExpertCache* cache();  // of experts that are read as they are wanted; null where all are held
   // Share of the experts guessed for a layer by the one before that were right; 0 where none were
@@ -73,6 +90,7 @@ class Forward {
 
  private:
   class Pass;
+  std::unique_ptr<ExpertStore> own_store_;  // null where another one is used
   std::unique_ptr<Pass> pass_;
 };
 

@@ -6,16 +6,14 @@
 
 namespace hearth {
 
-HostExperts::HostExperts(const ModelConfig& config, std::vector<LayerExperts> layers,
-                         const Kernels& kernels, const Workers& workers, const Limits& limits,
-                         std::unique_ptr<ExpertCache> cache)
+HostExperts::HostExperts(const ModelConfig& config, const Kernels& kernels, const Workers& workers,
+                         const Limits& limits, ExpertStore& store)
     : config_(config),
       is_lent_(config.experts),
       compute_{kernels, workers, {}, {}, false},
       x_(kernels, limits.chunk_tokens, config.dim),
       scratch_(config, kernels, limits.chunk_tokens),
-      store_(std::move(layers), config.experts, config.experts_used, limits.chunk_tokens,
-             std::move(cache)),
+      store_(store),
       picks_(static_cast<size_t>(limits.chunk_tokens) * config.experts_used),
       weights_(static_cast<size_t>(limits.chunk_tokens) * (config.experts_used + 1)),
       counts_(limits.chunk_tokens) {
@@ -34,7 +32,7 @@ void HostExperts::begin(int32_t layer, const HostExpertWork& work) {
                              work.lent, work.picks});
 }
 
-void HostExperts::run(StageTotals& totals) {
+void HostExperts::run(StageTotals& totals, const std::function<void()>& between) {
   const HostExpertWork& work = work_;
   compute_.prefill = work.prefill;
   ActivationRows& x = x_.fresh();
@@ -42,7 +40,8 @@ void HostExperts::run(StageTotals& totals) {
   if (store_.is_done()) std::fill_n(work.y, work.n * config_.dim, 0.0f);
   routed_experts(compute_, totals, scratch_, store_,
                  {x, work.n, weights_.data(), counts_.data(), work.y, config_.dim,
-                  config_.expert_clamp[layer_]});
+                  config_.expert_clamp[layer_]},
+                 between);
 }
 
 // Each row's picks, and their weights, without the gaps between them.

@@ -4,8 +4,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
-#include <optional>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -23,7 +22,8 @@ struct HostExpertWork {
   int64_t n;             // rows, at most as many as the object was made for
   const float* x;        // [n, dim] normed inputs
   const int32_t* picks;  // [n, experts_used]; negative: held by the device
-  // Of these, computed on the device with weights of the store's, which lends them.
+  // Of these, computed on the device with weights of the store's, which lends them: those at hand
+  // first.
   std::span<const int32_t> lent;
   const float* weights;  // [n, experts_used + 1]; the last one is not read
   bool prefill;          // as in MatmulParams
@@ -32,16 +32,16 @@ struct HostExpertWork {
 
 class HostExperts {
  public:
-  // The references must outlive the object; `layers` as for ExpertStore.
-  HostExperts(const ModelConfig& config, std::vector<LayerExperts> layers, const Kernels& kernels,
-              const Workers& workers, const Limits& limits,
-              std::unique_ptr<ExpertCache> cache = nullptr);
+  // The references must outlive the object; others may use the store between its layers.
+  HostExperts(const ModelConfig& config, const Kernels& kernels, const Workers& workers,
+              const Limits& limits, ExpertStore& store);
 
   // Asks the store for what a layer's work takes. What `work` points to must stay until it is done.
   void begin(int32_t layer, const HostExpertWork& work);
   // Does it. Adds its time and what it reads and computes to `totals`. Where an expert can't be
-  // read the sums are not whole, and take_failure tells.
-  void run(StageTotals& totals);
+  // read the sums are not whole, and take_failure tells. `between`: called whenever some of the
+  // experts are done.
+  void run(StageTotals& totals, const std::function<void()>& between = nullptr);
   ExpertStore& store() { return store_; }
   int64_t bytes() const;  // of scratch memory
 
@@ -55,7 +55,7 @@ class HostExperts {
   Compute compute_;
   ActivationBuffer x_;     // [n, dim]
   ExpertScratch scratch_;  // picks of a row stand together, before its gaps
-  ExpertStore store_;
+  ExpertStore& store_;
   std::vector<int32_t> picks_;   // [n, used], the same
   std::vector<float> weights_;   // [n, used + 1], the same
   std::vector<int32_t> counts_;  // [n] of the row's picks

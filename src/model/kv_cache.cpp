@@ -19,9 +19,11 @@ CompressedCache make_compressed(int32_t ratio, int32_t width, bool overlapping, 
 
 int64_t kv_value_bytes(KvType type) { return type == KvType::kF32 ? 4 : 2; }
 
-KvCache::KvCache(const ModelConfig& config, KvType type, int64_t context, const Limits& limits)
+KvCache::KvCache(const ModelConfig& config, KvType type, int64_t context, const Limits& limits,
+                 int32_t layers)
     : type_(type), context_(context), window_row_bytes_(config.head_dim * kv_value_bytes(type)) {
-  for (const LayerKind kind : config.kinds) {
+  for (int32_t i = 0; i < layers; ++i) {
+    const LayerKind kind = config.kinds[i];
     LayerCache layer;
     // A chunk's rows are written before its first query reads, so the ring holds a window and a
     // chunk.

@@ -45,8 +45,12 @@ struct LayerCache {
 
 class KvCache {
  public:
-  // Throws Error where the address space for `context` tokens is refused.
-  KvCache(const ModelConfig& config, KvType type, int64_t context, const Limits& limits);
+  // Of all layers. Throws Error where the address space for `context` tokens is refused.
+  KvCache(const ModelConfig& config, KvType type, int64_t context, const Limits& limits)
+      : KvCache(config, type, context, limits, config.layers) {}
+  // Of so many, the first ones.
+  KvCache(const ModelConfig& config, KvType type, int64_t context, const Limits& limits,
+          int32_t layers);
 
   // Has the system clear what the first `tokens` tokens write now, not while they run.
   void commit(const Workers& workers, int64_t tokens);

@@ -143,7 +143,8 @@ std::vector<const Buffer*> ExpertScratch::buffers() const {
 }
 
 void routed_experts(Compute& compute, StageTotals& totals, ExpertScratch& scratch,
-                    ExpertStore& store, const ExpertSums& sums) {
+                    ExpertStore& store, const ExpertSums& sums,
+                    const std::function<void()>& between) {
   const StageTimer timer(totals);
   const ExpertHidden hidden{scratch.gate.as<float>(), scratch.up.as<float>(),
                             scratch.hidden.fresh(), sums.clamp};
@@ -152,6 +153,7 @@ void routed_experts(Compute& compute, StageTotals& totals, ExpertScratch& scratc
     list_down_products(scratch, groups, hidden.rows);
     const auto down = compute.prefill ? down_then_sum : down_and_sum;
     down(compute, totals, scratch, sums, store.is_done());
+    if (between) between();
   }
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -57,8 +58,9 @@ struct ExpertSums {
 };
 
 // Of the layer that the store has begun. Where a read fails the rest is left out, and the store
-// knows.
+// knows. `between` is called whenever some of the experts are done.
 void routed_experts(Compute& compute, StageTotals& totals, ExpertScratch& scratch,
-                    ExpertStore& store, const ExpertSums& sums);
+                    ExpertStore& store, const ExpertSums& sums,
+                    const std::function<void()>& between = nullptr);
 
 }  // namespace hearth

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 
 #include "base/error.h"
 #include "model/kv_cache.h"
@@ -15,13 +14,6 @@
 
 namespace hearth {
 namespace {
-
-// The layer a tensor belongs to, -1 for those of none.
-int32_t layer_of(const std::string& name) {
-  int32_t layer = -1;
-  if (name.starts_with("blk.")) std::from_chars(name.data() + 4, name.data() + name.size(), layer);
-  return layer;
-}
 
 MatrixUse use_of(const TensorEntry& tensor, int64_t parts = 1) {
   int64_t weights = 1;
@@ -58,7 +50,7 @@ void add_to_layer(const TensorEntry& tensor, LayerShape& layer) {
 
 void add_tensors(const TensorDir& dir, ModelShape& shape) {
   for (const auto& [name, tensor] : dir.tensors) {
-    const int32_t layer = layer_of(name);
+    const int32_t layer = layer_of(tensor);
     if (layer >= 0 && layer < static_cast<int32_t>(shape.layers.size())) {
       add_to_layer(tensor, shape.layers[layer]);
     } else if (is_embedding(tensor)) {
@@ -68,6 +60,21 @@ void add_tensors(const TensorDir& dir, ModelShape& shape) {
       if (is_multiplied(tensor)) add_use(shape.head, use_of(tensor));
     }
   }
+}
+
+// What a host holds beside a GPU that has the last layers and the head.
+std::vector<PaddingBytes> paddings(const TensorDir& dir, int32_t layers) {
+  std::vector<HeldWeights> choices;
+  for (const bool experts : {false, true}) {
+    choices.push_back({kAllLayers, experts});
+    for (int32_t dense = layers - 1; dense >= 0; --dense) choices.push_back({dense, experts});
+  }
+  const std::vector<int64_t> bytes = padding_bytes(dir, choices);
+  std::vector<PaddingBytes> result;
+  for (int32_t on_gpu = 0; on_gpu <= layers; ++on_gpu) {
+    result.push_back({bytes[on_gpu], bytes[layers + 1 + on_gpu]});
+  }
+  return result;
 }
 
 // Room for an expert of any layer: gates and ups are named so, the rest are downs.
@@ -152,9 +159,7 @@ ModelShape shape_of(const TensorDir& dir, const ModelConfig& config, const Kerne
     shape.layers.push_back(std::move(layer));
   }
   add_tensors(dir, shape);
-  shape.padding_bytes = padding_bytes(dir, HeldWeights::kAll);
-  shape.dense_padding_bytes = padding_bytes(dir, HeldWeights::kAllButExperts);
-  shape.beside_gpu_padding_bytes = padding_bytes(dir, HeldWeights::kEmbeddingAndExperts);
+  shape.padding = paddings(dir, config.layers);
   shape.slot_bytes = slot_bytes_of(dir);
   shape.kv_bytes = [=](int64_t context, int32_t chunk) {
     return kv_bytes_of(config, kv, context, with_chunk(limits, chunk));

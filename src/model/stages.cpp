@@ -3,18 +3,12 @@
 namespace hearth {
 
 const char* stage_name(Stage stage) {
-  constexpr std::array<const char*, kStages> kNames = {"embedding",
-                                                       "hyper_connections",
-                                                       "attention_projections",
-                                                       "compressor",
-                                                       "indexer",
-                                                       "attention",
-                                                       "router",
-                                                       "routed_experts",
-                                                       "host_experts",
-                                                       "shared_expert",
-                                                       "head",
-                                                       "sampling"};
+  constexpr std::array<const char*, kStages> kNames = {
+      "embedding",   "hyper_connections", "attention_projections",
+      "compressor",  "indexer",           "attention",
+      "router",      "routed_experts",    "host_experts",
+      "host_layers", "shared_expert",     "head",
+      "sampling"};
   return kNames[static_cast<int>(stage)];
 }
 
@@ -24,12 +18,15 @@ void count_product(StageTotals& totals, TensorType type, int64_t rows, int64_t c
   totals.flops += 2 * rows * cols * n;
 }
 
+StageTotals& StageTotals::operator+=(const StageTotals& more) {
+  seconds += more.seconds;
+  bytes += more.bytes;
+  flops += more.flops;
+  return *this;
+}
+
 StageClock& StageClock::operator+=(const StageClock& more) {
-  for (int s = 0; s < kStages; ++s) {
-    totals_[s].seconds += more.totals_[s].seconds;
-    totals_[s].bytes += more.totals_[s].bytes;
-    totals_[s].flops += more.totals_[s].flops;
-  }
+  for (int s = 0; s < kStages; ++s) totals_[s] += more.totals_[s];
   return *this;
 }
 
@@ -44,10 +41,10 @@ StageClock operator-(const StageClock& now, const StageClock& before) {
   return result;
 }
 
-int64_t StageClock::bytes() const {
-  int64_t bytes = 0;
-  for (const StageTotals& totals : totals_) bytes += totals.bytes;
-  return bytes;
+StageTotals StageClock::sum() const {
+  StageTotals sum;
+  for (const StageTotals& totals : totals_) sum += totals;
+  return sum;
 }
 
 }  // namespace hearth

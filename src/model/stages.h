@@ -20,17 +20,20 @@ enum class Stage {
   kRouter,
   kRoutedExperts,
   kHostExperts,  // routed ones that the CPU computes beside a GPU
+  kHostLayers,   // all of the first layers, where the CPU computes these beside a GPU
   kSharedExpert,
   kHead,
   kSampling,
 };
-constexpr int kStages = 12;
+constexpr int kStages = 13;
 const char* stage_name(Stage stage);
 
 struct StageTotals {
   double seconds = 0;
   int64_t bytes = 0;  // weights and cache rows read
   int64_t flops = 0;  // multiply-adds count twice
+
+  StageTotals& operator+=(const StageTotals& more);
 };
 
 // A matrix [rows, cols] that is read once, or `reads` of this shape, times `n` rows in all.
@@ -44,7 +47,8 @@ class StageClock {
   StageTotals& operator[](Stage stage) { return totals_[static_cast<int>(stage)]; }
   const StageTotals& operator[](Stage stage) const { return totals_[static_cast<int>(stage)]; }
   StageClock& operator+=(const StageClock& more);
-  int64_t bytes() const;  // of all stages
+  StageTotals sum() const;  // of all stages
+  int64_t bytes() const { return sum().bytes; }
 
  private:
   std::array<StageTotals, kStages> totals_;

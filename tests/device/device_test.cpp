@@ -109,6 +109,67 @@ TEST_CASE("memory that exists is pinned, and copied from and to") {
   CHECK(host[count + 7] == 7);
 }
 
+TEST_CASE("kernels read and write pinned buffers at the host's addresses") {
+  const auto gpu = open_for_tests();
+  const Stream stream = gpu->create_stream();
+  constexpr size_t kCount = 1000;
+  const PinnedBuffer x = gpu->allocate_pinned(kCount * sizeof(float));
+  const PinnedBuffer sum = gpu->allocate_pinned(kCount * sizeof(float));
+  for (size_t i = 0; i < kCount; ++i) {
+    x.as<float>()[i] = static_cast<float>(i);
+    sum.as<float>()[i] = 1;
+  }
+  for (int i = 0; i < 2; ++i) {
+    gpu->kernels().add({x.as<float>(), kCount, sum.as<float>()}, stream.handle());
+  }
+  gpu->synchronize(stream);
+  for (size_t i = 0; i < kCount; ++i) {
+    CHECK(sum.as<float>()[i] == 1 + 2 * static_cast<float>(i));
+  }
+}
+
+TEST_CASE("a range takes memory page by page, at addresses that stay") {
+  const auto gpu = open_for_tests();
+  const Stream stream = gpu->create_stream();
+  const size_t page = gpu->page_bytes();
+  if (page == 0) return;
+  DeviceRange range(*gpu, 4 * page - 5);
+  CHECK(range.bytes() == 4 * page);
+  CHECK(range.taken_bytes() == 0);
+  range.take(page - 1, page + 1);
+  CHECK(range.taken_bytes() == 2 * page);
+  unsigned char* const data = range.data();
+  const PinnedBuffer host = gpu->allocate_pinned(page);
+  const auto add_one = [&](size_t place) {  // to the floats of a page
+    gpu->kernels().add({host.as<float>(), static_cast<int64_t>(page / sizeof(float)),
+                        reinterpret_cast<float*>(data + place * page)},
+                       stream.handle());
+  };
+  for (size_t i = 0; i < page / sizeof(float); ++i) host.as<float>()[i] = 0;
+  gpu->copy_to_device(data + page, host.data(), page, stream);
+  gpu->synchronize(stream);
+  for (size_t i = 0; i < page / sizeof(float); ++i) host.as<float>()[i] = 1;
+  const DeviceGraph graph = gpu->capture(stream, [&] { add_one(1); });
+  gpu->launch(graph, stream);
+  range.take(0, 4 * page);  // what has its memory keeps it
+  CHECK(range.taken_bytes() == 4 * page);
+  range.give_back(page + 1);
+  CHECK(range.taken_bytes() == 2 * page);
+  gpu->launch(graph, stream);
+  range.take(3 * page, 3 * page);
+  CHECK(range.taken_bytes() == 2 * page);
+  gpu->copy_to_host(host.data(), data + page, page, stream);
+  gpu->synchronize(stream);
+  CHECK(host.as<float>()[0] == 2);
+  CHECK(host.as<float>()[page / sizeof(float) - 1] == 2);
+
+  DeviceRange moved = std::move(range);
+  CHECK(moved.data() == data);
+  moved.give_back(0);
+  CHECK(moved.taken_bytes() == 0);
+  CHECK(DeviceRange(*gpu, 0).bytes() == 0);
+}
+
 TEST_CASE("a graph runs when it is launched, not when it is captured, on any stream") {
   for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
     const auto gpu = open_for_tests(seed);

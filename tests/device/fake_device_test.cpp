@@ -3,8 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "base/error.h"
@@ -40,6 +42,15 @@ bool right_result(uint64_t seed, bool waits) {
   device->copy_to_host(out.data(), y.data(), y.bytes(), work);
   device->synchronize(work);
   return out.as<float>()[7] == doctest::Approx(1);
+}
+
+// Whether it touches memory that isn't there.
+bool faults(const std::function<void()>& touch) {
+  const std::string said = failed_check([&] {
+    std::signal(SIGSEGV, [](int) { HEARTH_CHECK(!"a fault"); });
+    touch();
+  });
+  return !said.empty();
 }
 
 }  // namespace
@@ -197,6 +208,43 @@ TEST_CASE("pinned bytes and copies of memory that is not pinned are counted") {
   }
   CHECK(counts(*device).pinned_bytes == 64);
   CHECK(device->pin(pages, 0).range.data() == nullptr);
+}
+
+TEST_CASE("pages count when they are taken, and nobody touches others") {
+  const auto gpu = make_fake_device({.memory_bytes = 1 << 16});
+  const size_t page = gpu->page_bytes();
+  const auto taken = [&] { return (1 << 16) - gpu->memory().free_bytes; };
+  {
+    DeviceRange range(*gpu, 40 * page);  // more addresses than memory
+    CHECK(taken() == 0);
+    range.take(0, 2 * page);
+    CHECK(taken() == static_cast<int64_t>(2 * page));
+    CHECK(std::isnan(*reinterpret_cast<float*>(range.data() + 2 * page - sizeof(float))));
+    CHECK(faults([&] { range.data()[2 * page] = 0; }));
+    range.take(30 * page, 31 * page);
+    std::string what;
+    try {
+      range.take(0, 40 * page);
+    } catch (const Error& error) {
+      what = error.what();
+    }
+    CHECK(what.find("--gpu-budget") != std::string::npos);
+    CHECK(taken() == static_cast<int64_t>(range.taken_bytes()));
+    range.give_back(page);  // what was taken together goes together
+    CHECK(range.taken_bytes() == 2 * page);
+    CHECK(faults([&] { range.data()[30 * page] = 0; }));
+    range.give_back(0);
+    CHECK(taken() == 0);
+    range.take(5 * page, 6 * page);
+  }
+  CHECK(taken() == 0);
+  const auto plain = make_fake_device({.memory_bytes = 1 << 16, .has_pages = false});
+  DeviceRange whole(*plain, 1000);
+  CHECK(whole.bytes() == 1000);
+  CHECK(whole.taken_bytes() == 1000);
+  whole.take(10, 20);
+  whole.give_back(0);
+  CHECK((1 << 16) - plain->memory().free_bytes == 1000);
 }
 
 TEST_CASE("misuse of pinned ranges is caught") {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,28 +12,18 @@
 #include "device/fake_device.h"
 #include "engine/engine.h"
 #include "engine/generate.h"
+#include "engine/gpu_engines.h"
 #include "engine/peaks.h"
+#include "offload/plan/memory_map.h"
 #include "support.h"
 
 using namespace hearth;
+using test::demo_options, test::error_of;
 
 namespace {
 
-constexpr int64_t kContext = 24;
-constexpr int64_t kMemory = int64_t{1} << 30;
-constexpr int64_t kContextBytes = int64_t{400} << 20;  // of the driver, which the fake hasn't
-
-EngineOptions demo_options() {
-  EngineOptions options;
-  options.model = test::models("demo.gguf");
-  options.limits = test::limits();
-  options.limits.logit_rows = std::max(options.limits.logit_rows, 8);
-  options.chunk_tokens = 8;
-  options.context = kContext;
-  options.threads = 1;
-  options.isa = "avx2";  // rounds activations as the GPU's kernels do
-  return options;
-}
+constexpr int64_t kMemory = test::kGpuMemory;
+constexpr int64_t kContextBytes = kGpuContextBytes;  // of the driver, which the fake hasn't
 
 EngineOptions with_gpu(int64_t memory_bytes) {
   EngineOptions options = demo_options();
@@ -63,21 +54,10 @@ void expect_alike(Engine& engine, Engine& cpu) {
   }
 }
 
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace
 
 TEST_CASE("an engine with a GPU answers as the CPU does, whatever part of the experts it holds") {
-  EngineOptions without = demo_options();
-  without.use_gpu = false;
-  const auto cpu = Engine::open(without);
+  const auto cpu = test::open_on_cpu(demo_options());
   CHECK(cpu->gpu() == nullptr);
   const auto whole = Engine::open(with_gpu(int64_t{1} << 30));
   REQUIRE(whole->gpu() != nullptr);
@@ -104,7 +84,8 @@ TEST_CASE("what an engine takes of a GPU is what its plan says") {
     options.gpu_budget = int64_t{1} << 30;
     const Device* device = nullptr;
     options.open_gpu = [&] {
-      FoundDevice found{make_fake_device({.memory_bytes = kMemory}), ""};
+      // In part with caches that have all of their memory from the begin.
+      FoundDevice found{make_fake_device({.memory_bytes = kMemory, .has_pages = !is_part}), ""};
       device = found.device.get();
       return found;
     };
@@ -120,6 +101,50 @@ TEST_CASE("what an engine takes of a GPU is what its plan says") {
   }
 }
 
+TEST_CASE("compressed rows lie in RAM where VRAM has no room for them, and are pinned as planned") {
+  EngineOptions options = with_gpu(kMemory);
+  options.context = 16384;
+  const Device* device = nullptr;
+  int64_t pinned_most = std::numeric_limits<int64_t>::max();
+  options.open_gpu = [&] {
+    FoundDevice found{make_fake_device({.memory_bytes = kMemory,
+                                        .pinned_buffer_bytes = pinned_most,
+                                        .has_pages = false}),  // so that caches take all at once
+                      ""};
+    device = found.device.get();
+    return found;
+  };
+  const Plan whole = Engine::open(options)->plan();
+  CHECK_FALSE(whole.placement.entries_in_ram);
+  options.gpu_budget = whole.vram.used - whole.routed_bytes - whole.kv_bytes;
+  while (Engine::open(options)->plan().placement.gpu_layers < std::ssize(whole.layers)) {
+    *options.gpu_budget += 128 << 10;
+  }
+  const auto cpu = test::open_on_cpu(demo_options());
+  for (int replayed = 0; replayed < 2; ++replayed) {
+    const auto engine = Engine::open(options);
+    REQUIRE(engine->gpu() != nullptr);
+    const Plan& plan = engine->plan();
+    CHECK(plan.placement.entries_in_ram);
+    CHECK(plan.vram.used <= *options.gpu_budget);
+    CHECK(plan.ram.kv >= 1 << 20);
+    const int64_t pinned = counts(*device).pinned_bytes;
+    {
+      const auto session = engine->new_session();
+      CHECK(kMemory - device->memory().free_bytes == plan.vram.used - kContextBytes);
+      CHECK(counts(*device).pinned_bytes - pinned == plan.ram.kv);
+      CHECK(session->bytes() >= plan.kv_bytes);
+      if (replayed == 1) pinned_most = counts(*device).pinned_buffer_bytes - 1;
+    }
+    expect_alike(*engine, *cpu);
+    options.plan = plan;
+  }
+  const auto engine = Engine::open(options);
+  const std::string what = error_of([&] { engine->new_session(); });
+  CHECK(what.find("compressed rows") != std::string::npos);
+  CHECK(what.find("--ctx") != std::string::npos);
+}
+
 TEST_CASE(
     "beside a GPU experts come from the disk as planned, and a failed read fails one request") {
   const test::TemporaryFolder folder;
@@ -131,7 +156,7 @@ TEST_CASE(
   const Plan whole = Engine::open(options)->plan();
   const Device* device = nullptr;
   options.open_gpu = [&] {
-    FoundDevice found{make_fake_device({.memory_bytes = kMemory}), ""};
+    FoundDevice found{make_fake_device({.memory_bytes = kMemory, .has_pages = false}), ""};
     device = found.device.get();
     return found;
   };
@@ -148,9 +173,7 @@ TEST_CASE(
     engine = Engine::open(options);
   }
   CHECK(engine->plan().vram.experts == 0);
-  EngineOptions without = demo_options();
-  without.use_gpu = false;
-  const auto cpu = Engine::open(without);
+  const auto cpu = test::open_on_cpu(demo_options());
   const int64_t loading = counts(*device).unpinned_copies;
   for (int i = 0; i < 3; ++i) expect_alike(*engine, *cpu);
   CHECK(counts(*device).unpinned_copies == loading);
@@ -171,6 +194,87 @@ TEST_CASE(
   std::filesystem::copy_file(test::models("demo.gguf"), path,
                              std::filesystem::copy_options::overwrite_existing);
   expect_alike(*engine, *cpu);
+}
+
+TEST_CASE("a short conversation leaves VRAM to more experts than are planned beside a long one") {
+  EngineOptions options = with_gpu(kMemory);
+  options.context = 16384;
+  options.sessions = 2;
+  options.limits.cache_tokens_at_once = 8;
+  options.limits.vram_slab_bytes = 1;  // one expert
+  const Device* device = nullptr;
+  bool has_pages = true;
+  options.open_gpu = [&] {
+    FoundDevice found{make_fake_device({.memory_bytes = kMemory, .has_pages = has_pages}), ""};
+    device = found.device.get();
+    return found;
+  };
+  const Plan whole = Engine::open(options)->plan();
+  options.gpu_budget = whole.vram.used - whole.routed_bytes / 2;
+  // Nothing is spare.
+  for (int i = 0; i < 2; ++i) options.gpu_budget = Engine::open(options)->plan().vram.used;
+  const auto cpu = test::open_on_cpu(demo_options());
+  for (const bool pages : {true, false}) {
+    has_pages = pages;
+    const auto engine = Engine::open(options);
+    const Plan& plan = engine->plan();
+    REQUIRE(engine->gpu() != nullptr);
+    REQUIRE(plan.ram.experts > 0);
+    const auto taken = [&] { return kMemory - device->memory().free_bytes; };
+    const int64_t most = plan.vram.used - kContextBytes, at_first = taken();
+    // Without pages a cache has all of its memory from the begin, so nothing is lent.
+    const int64_t planned = most - plan.vram.kv;
+    CHECK((at_first > planned + plan.vram.kv / 2) == pages);
+    if (pages) expect_alike(*engine, *cpu);
+    {
+      const auto one = engine->new_session(), two = engine->new_session();
+      const std::vector<int32_t> ids = test::read_ids(test::data("demo/demo.tokens.txt"));
+      one->feed(std::span(ids).first(20));
+      two->feed(std::span(ids).first(12));
+      CHECK(taken() > most - (200 << 10));
+      one->clear();
+      one->feed(std::span(ids).first(2));
+      CHECK(one->bytes() + two->bytes() >= plan.kv_bytes);
+      if (!pages) CHECK(taken() == most);
+      // A third was not planned: experts have to give way for it.
+      const auto three = engine->new_session();
+      CHECK(three->feed(std::span(ids).first(3)).size() > 0);
+    }
+    CHECK(taken() == at_first);
+    CHECK(counts(*device).most_memory_bytes <= most);
+  }
+}
+
+TEST_CASE("experts come from the disk to a GPU, each into one tier, none out of the mapped file") {
+  EngineOptions options = with_gpu(kMemory);
+  options.limits.experts_sent = 2;
+  const Plan whole = Engine::open(options)->plan();
+  const Device* device = nullptr;
+  options.open_gpu = [&] {
+    FoundDevice found{make_fake_device({.memory_bytes = kMemory}), ""};
+    device = found.device.get();
+    return found;
+  };
+  const auto open_with = [&](int64_t vram_experts) {
+    options.gpu_budget = whole.vram.used - whole.routed_bytes * (80 - vram_experts) / 80;
+    return Engine::open(options);
+  };
+  options.ram_budget = int64_t{110} << 20;
+  auto few = open_with(16);
+  while (few->cache() == nullptr || few->cache()->slots() > 30) {
+    *options.ram_budget -= 1 << 20;
+    few = open_with(16);
+  }
+  const int64_t fewer = counts(*device).unpinned_copies;
+  const auto many = open_with(32);
+  REQUIRE(many->cache() != nullptr);
+  CHECK(many->plan().vram.experts > few->plan().vram.experts);
+  const int64_t loading = counts(*device).unpinned_copies;
+  CHECK(loading == fewer);
+  const auto cpu = test::open_on_cpu(demo_options());
+  for (int i = 0; i < 3; ++i) expect_alike(*many, *cpu);
+  CHECK(counts(*device).unpinned_copies == loading);
+  CHECK(many->plan().vram.experts + many->plan().ram.experts + many->plan().nvme.experts == 80);
 }
 
 TEST_CASE("an answer from a GPU has the tokens that its logits give on the host") {

@@ -120,6 +120,25 @@ TEST_CASE("device: an HCA block past its window and its first entry computes wha
   CHECK(test::max_difference(runner.run(cache, tokens, 50), expected) < 1e-5);
 }
 
+TEST_CASE("device: compressed rows in the host's memory give the same, to the bit" *
+          doctest::test_suite("limits")) {
+  for (Model model : {static_cast<const Model&>(nano()), only_layer(demo(), 2)}) {
+    model.config.index_top_k = 2;  // of four at most
+    const auto tokens = first_tokens("nano/nano.tokens.txt", 16);
+    for (const KvType type : {KvType::kF32, KvType::kBF16}) {
+      const Limits limits = small_limits(6);
+      Runner runner(model, 16, 5, limits);
+      DeviceCache cache = runner.new_cache(type, 16);
+      DeviceCache own(*runner.device, {model.config, type, 16, limits, EntriesIn::kHost});
+      REQUIRE(own.pinned_bytes() > 0);
+      for (const int64_t at : {0, 6, 12, 13}) {
+        const auto some = std::span(tokens).subspan(at, at < 12 ? 6 : 1);
+        CHECK(runner.run(own, some, 6) == runner.run(cache, some, 6));
+      }
+    }
+  }
+}
+
 TEST_CASE("device: a CSA block selects what the CPU does, in one group of rows or in many" *
           doctest::test_suite("limits")) {
   Model model = only_layer(demo(), 2);
@@ -317,8 +336,8 @@ TEST_CASE("device: experts it does not hold are computed by the host, with the s
   }
 }
 
-// The sums of a prompt are all the device's then, in the same order.
-TEST_CASE("device: a prompt whose other experts are all sent has the bits of the whole model's") {
+// The sums are all the device's then, in the same order.
+TEST_CASE("device: what sends all its other experts has the bits of the whole model's") {
   const auto tokens = first_tokens("nano/nano.tokens.txt", 12);
   const ModelConfig& config = nano().config;
   Limits limits = small_limits(12);
@@ -333,17 +352,20 @@ TEST_CASE("device: a prompt whose other experts are all sent has the bits of the
   const std::vector<int32_t> none(config.layers, 0), three(config.layers, 3);
   const std::vector<int32_t> mixed = {config.experts, 1, 0, config.experts - 1};
   uint64_t seed = 20;
+  cache.position = 0;
+  const Floats one_by_one = whole.run(cache, tokens, 1);
   for (const auto& [held, slots, chunk] :
-       {Split{none, 2, 12}, Split{none, 4, 6}, Split{three, 4, 12}, Split{mixed, 2, 12}}) {
+       {Split{none, 2, 12}, Split{none, 4, 6}, Split{three, 4, 12}, Split{mixed, 2, 12},
+        Split{mixed, 2, 1}, Split{none, 4, 1}}) {
     CAPTURE(seed);
     limits.experts_sent = slots;
     Runner runner(nano(), 12, seed++, limits, held, kSendAll);
     DeviceCache own = runner.new_cache(KvType::kF32, 12);
-    CHECK(runner.run(own, tokens, chunk) == expected);
+    CHECK(runner.run(own, tokens, chunk) == (chunk == 1 ? one_by_one : expected));
   }
 }
 
-TEST_CASE("device: experts of a prompt are computed on both sides, those of a token on the host") {
+TEST_CASE("device: experts are computed on both sides, in prompts and token by token") {
   const auto tokens = first_tokens("nano/nano.tokens.txt", 15);
   const ModelConfig& config = nano().config;
   Runner whole(nano(), 15);
@@ -358,6 +380,9 @@ TEST_CASE("device: experts of a prompt are computed on both sides, those of a to
     Recorder recorder(config);
     CHECK(test::max_difference(runner.run(own, tokens, 14, &recorder), expected) < 1e-5);
     expect_golden_blocks(recorder);
+    // Layers of one step send, others don't, and the next step differs: all of it is replayed.
+    own.position = 0;
+    CHECK(test::max_difference(runner.run(own, tokens, 1), expected) < 1e-5);
   }
 }
 
@@ -383,9 +408,11 @@ TEST_CASE("device: experts of a prompt are sent out of a cache's slots, as many 
     };
     const int64_t at_first = copies();
     DeviceCache own = runner.new_cache(KvType::kF32, 35);
-    // All come from the disk at first, and what does is computed by the host.
-    CHECK(test::max_difference(runner.run(own, tokens, 35), expected) < 1e-5);
-    if (slots == 2 * pairs) CHECK(copies() == at_first);
+    // All come from the disk at first, for the device as for the host.
+    const Floats cold = runner.run(own, tokens, 35);
+    CHECK(test::max_difference(cold, expected) < 1e-5);
+    if (slots == 2 * pairs) CHECK(cold == expected);
+    if (test::device() == "fake") CHECK((copies() > at_first) == (slots > 1));
     own.position = 0;
     const int64_t before = copies();
     const Floats again = runner.run(own, tokens, 35);
@@ -394,10 +421,32 @@ TEST_CASE("device: experts of a prompt are sent out of a cache's slots, as many 
     if (test::device() != "fake") continue;
     const int64_t sent = (copies() - before) / kExpertParts;
     CHECK(sent <= config.layers * std::min<int64_t>(slots / 2, config.experts));
-    CHECK((sent > 0) == (slots > config.experts_used));
+    CHECK((sent > 0) == (slots > 1));
     // Tokens that decode leave the loans to come back.
     own.position = 0;
     runner.run(own, std::span(tokens).first(3), 1);
+  }
+}
+
+TEST_CASE("device: experts move from the disk to it while tokens come, with the same logits") {
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
+  const ModelConfig& config = nano().config;
+  Runner whole(nano(), 35);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
+  const Floats expected = whole.run(cache, tokens, 1);
+  for (const int64_t slots : {2, 8, 16}) {
+    CAPTURE(slots);
+    OpenCache open = open_expert_cache(nano().dir, layer_experts(nano().weights),
+                                       {.experts = config.experts, .slots = slots, .read_ahead = 4},
+                                       Topology::of_this_machine());
+    Runner runner(nano(), 35, 60 + slots, small_limits(35), std::vector<int32_t>(config.layers, 2),
+                  kSendHalf, std::move(open.cache));
+    DeviceCache own = runner.new_cache(KvType::kF32, 35);
+    for (const int64_t chunk : {1, 12}) {
+      own.position = 0;
+      CHECK(test::max_difference(runner.run(own, tokens, chunk), expected) < 1e-5);
+    }
+    CHECK((runner.tier.stats().admissions > 0) == (slots > 2));
   }
 }
 
@@ -409,6 +458,10 @@ TEST_CASE("device: experts that are sent are multiplied in bfloat16, as those th
   Runner whole(model, 72, 10, limits), runner(model, 72, 11, limits, {3}, kSendAll);
   DeviceCache cache = whole.new_cache(KvType::kBF16, 72), own = runner.new_cache(KvType::kBF16, 72);
   CHECK(runner.run(own, tokens, 72) == whole.run(cache, tokens, 72));
+}
+
+int64_t csa_layers(const ModelConfig& config) {
+  return std::ranges::count(config.kinds, LayerKind::kCsa);
 }
 
 TEST_CASE("device: bytes are known before they are taken" * doctest::test_suite("limits")) {
@@ -436,10 +489,20 @@ TEST_CASE("device: bytes are known before they are taken" * doctest::test_suite(
     VramTier tier(*device, layers, config.experts, all_experts(config));
     free_bytes -= tier.bytes();
     for (const KvType type : {KvType::kF32, KvType::kBF16}) {
-      const DeviceCache cache(*device, config, type, 300, limits);
-      CHECK(taken() == device_cache_bytes(config, type, 300, limits));
-      CHECK(cache.bytes() == device_cache_bytes(config, type, 300, limits));
-      free_bytes += cache.bytes();
+      const size_t page = device->page_bytes();
+      const DeviceCache cache(*device, {config, type, 300, limits});
+      CHECK(cache.bytes() == device_cache_bytes({config, type, 300, limits}, page));
+      CHECK(taken() == cache.bytes());
+      const int64_t pinned_before = counts(*device).pinned_bytes;
+      const DeviceCacheShape shape{config, type, 300, limits, EntriesIn::kHost};
+      const DeviceCache in_host(*device, shape);
+      CHECK(taken() == device_cache_bytes(shape, page));
+      CHECK(in_host.bytes() == device_cache_bytes(shape, page));
+      CHECK(counts(*device).pinned_bytes - pinned_before == in_host.pinned_bytes());
+      CHECK(in_host.pinned_bytes() == DeviceCacheLayout(shape).pinned_bytes);
+      CHECK(in_host.pinned_bytes() ==
+            csa_layers(config) * 75 * config.head_dim * kv_value_bytes(type));
+      free_bytes += in_host.bytes() + cache.bytes();
     }
     const int64_t planned =
         device_forward_bytes(config, device->kernels(), traits_of(model->weights), 300, limits);
@@ -451,7 +514,8 @@ TEST_CASE("device: bytes are known before they are taken" * doctest::test_suite(
     }
     free_bytes += planned;
     const Workers workers{1};
-    HostExperts host(config, layers, choose_kernels("avx2"), workers, limits);
+    ExpertStore store(layers, config.experts, config.experts_used, limits.chunk_tokens);
+    HostExperts host(config, choose_kernels("avx2"), workers, limits, store);
     const int64_t pinned = counts(*device).pinned_bytes;
     const DeviceForward forward({*device, config, weights, model->weights.embedding, tier, &host,
                                  ExpertSending{layers, kSendAll}},
@@ -478,8 +542,18 @@ TEST_CASE("device: what does not fit or has no kernels is named" * doctest::test
   const int64_t expert_bytes = vram_tier_bytes(layers, config.experts, all_experts(config));
   const auto device = make_fake_device({.memory_bytes = weight_bytes + expert_bytes + (1 << 20)});
   const DeviceWeights weights = upload_weights(*device, config, nano().weights);
-  CHECK(contains(error_of([&] { DeviceCache(*device, config, KvType::kF32, 1 << 20, limits); }),
+  CHECK(contains(error_of([&] {
+                   DeviceCache(*device, {config, KvType::kF32, 1 << 20, limits});
+                 }),
                  "a session's cache: fake GPU: "));
+  {
+    const auto pinning = make_fake_device({.pinned_buffer_bytes = 1 << 10});
+    const std::string what = error_of([&] {
+      DeviceCache(*pinning, {config, KvType::kF32, 1 << 12, limits, EntriesIn::kHost});
+    });
+    CHECK(contains(what, "a session's compressed rows: fake GPU: "));
+    CHECK(contains(what, "--ctx"));
+  }
   {
     VramTier tier(*device, layers, config.experts, all_experts(config));
     const DeviceModel model{*device, config, weights, nano().weights.embedding, tier, nullptr};

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "base/check.h"
 #include "cpu_kernels/registry.h"
 #include "format/gguf.h"
 #include "model/device/forward.h"
@@ -108,12 +109,16 @@ struct Runner {
         limits(with),
         device(open_for_tests(seed)),
         weights(upload_weights(*device, config, model.weights)),
-        tier(*device, layer_experts(model.weights), config.experts, held),
-        host(config, layer_experts(model.weights), choose_kernels("avx2"), workers, limits,
-             std::move(cache)),
+        store(layer_experts(model.weights), config.experts, config.experts_used,
+              limits.chunk_tokens, std::move(cache)),
+        host(config, choose_kernels("avx2"), workers, limits, store),
+        tier(*device, layer_experts(model.weights), config.experts, held,
+             {.slab_bytes = with.vram_slab_bytes, .cache = store.cache()}),
         forward({*device, config, weights, model.weights.embedding, tier,
                  held == all_experts(config) ? nullptr : &host, sending(model, rates)},
-                context, limits) {}
+                context, limits) {
+    if (store.cache() != nullptr) HEARTH_CHECK(!tier.load(nullptr));
+  }
 
   static std::optional<ExpertSending> sending(const Model& model,
                                               const std::optional<LinkRates>& rates) {
@@ -122,7 +127,7 @@ struct Runner {
   }
 
   DeviceCache new_cache(KvType type, int64_t context) {
-    return DeviceCache(*device, config, type, context, limits);
+    return DeviceCache(*device, {config, type, context, limits});
   }
 
   // All logits, the tokens fed in pieces of `chunk`.
@@ -143,9 +148,10 @@ struct Runner {
   const Limits limits;
   std::unique_ptr<Device> device;
   DeviceWeights weights;
-  VramTier tier;
   const Workers workers{1};
+  ExpertStore store;
   HostExperts host;
+  VramTier tier;
   DeviceForward forward;
 };
 

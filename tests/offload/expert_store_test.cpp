@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <random>
@@ -297,6 +298,67 @@ TEST_CASE("a thousand runs with faults: no hang, no wrong weight, and every fail
   }
   CHECK(failures > 100);
   CHECK(layers - failures > 1000);
+}
+
+TEST_CASE("what is copied elsewhere stays through any steps, and its slot is free once it moved") {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    CAPTURE(seed);
+    std::mt19937_64 random(seed);
+    const test::ExpertFiles files(kLayers, kExperts, 2, seed);
+    FakeReadFaults faults = seeded(seed);
+    faults.error = seed % 2 == 0 ? 0.02 : 0;
+    CacheCase how;
+    how.slots = 2 + static_cast<int64_t>(seed % 11);
+    ExpertStore store = make_store(files, make_cache(files, how, fake_queue(faults)));
+    ExpertCache& cache = *store.cache();
+    std::vector<int32_t> copied;  // keys
+    for (int step = 0; step < 60; ++step) {
+      const int32_t layer = step % kLayers;
+      if (!take_layer(store, files, layer, 3, random_picks(random, 3))) {
+        REQUIRE(store.take_failure()->error == EIO);
+        store.abandon();
+      }
+      for (const int32_t key : copied) {
+        const int32_t l = key / kExperts, e = key % kExperts;
+        REQUIRE(cache.find(l, e));
+        CHECK(files.matches(l, e, *cache.find(l, e)));
+      }
+      for (int32_t e = 0; e < kExperts && std::ssize(copied) < cache.most_copied(); ++e) {
+        const int32_t key = layer * kExperts + e;
+        if (!cache.is_resident(layer, e) || std::ranges::count(copied, key) > 0) continue;
+        cache.begin_copy(layer, e);
+        copied.push_back(key);
+      }
+      if (copied.empty() || random() % 3 == 0) continue;
+      const int32_t l = copied.back() / kExperts, e = copied.back() % kExperts;
+      const bool moved = random() % 2 == 0;
+      cache.end_copy(l, e, moved);
+      CHECK(cache.is_absent(l, e) == moved);
+      copied.pop_back();
+    }
+  }
+}
+
+TEST_CASE("what is lent comes from the disk behind the layer's own, and is held") {
+  const test::ExpertFiles files(kLayers, kExperts, 1, 11);
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    CAPTURE(seed);
+    ExpertStore store = make_store(files, make_cache(files, {6, 2}, fake_queue(seeded(seed))));
+    const std::vector<int32_t> picks = {0, 1, 2, -1}, lent = {4, 5, 6};
+    CHECK(store.most_lent() == 3);
+    for (int32_t layer = 0; layer < kLayers; ++layer) {
+      store.begin_layer(layer, {2, kUsed, picks.data(), lent});
+      int32_t given = 0;
+      for (auto groups = store.next(); !groups.empty(); groups = store.next()) {
+        given += static_cast<int32_t>(groups.size());
+      }
+      CHECK(given == 3);
+      const auto is_there = [&](int32_t e) { return store.is_at_hand(layer, e); };
+      while (!std::ranges::all_of(lent, is_there)) REQUIRE(store.wait());
+      for (const int32_t e : lent) CHECK(files.matches(layer, e, store.lent(layer, e)));
+      CHECK(!store.wait());
+    }
+  }
 }
 
 TEST_CASE("a model file that shrinks or vanishes under the cache") {

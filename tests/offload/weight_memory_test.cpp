@@ -36,7 +36,7 @@ TEST_CASE("weights in memory are the file's, on machines of one node and of more
     const Workers workers{NodeShares(threads)};
     TensorDir dir = open_gguf(test::data("nano/nano.gguf"));
     int64_t last = 0, all = 0;
-    const WeightMemory memory(dir, HeldWeights::kAll, workers, topology, [&](int64_t done, int64_t total) {
+    const WeightMemory memory(dir, {}, workers, topology, [&](int64_t done, int64_t total) {
       CHECK(done > last);
       last = done;
       all = total;
@@ -48,12 +48,12 @@ TEST_CASE("weights in memory are the file's, on machines of one node and of more
   }
 }
 
-TEST_CASE("experts in memory are interleaved, each by itself, and nothing else is") {
+TEST_CASE("experts of the layers named are interleaved, each by itself, and nothing else is") {
   const int64_t experts = 3, rows = 32, cols = 512, bytes = row_bytes(TensorType::kQ4_K, cols);
   const auto size = static_cast<uint64_t>(experts * rows * bytes);
   const test::TemporaryFolder folder;
   const std::filesystem::path path = std::filesystem::path(folder.path()) / "weights";
-  std::string stored(3 * size, 0);
+  std::string stored(4 * size, 0);
   for (size_t i = 0; i < stored.size(); ++i) stored[i] = static_cast<char>(i * 2654435761u >> 13);
   std::ofstream(path, std::ios::binary) << stored;
   TensorDir dir;
@@ -61,12 +61,13 @@ TEST_CASE("experts in memory are interleaved, each by itself, and nothing else i
   const auto add = [&](const char* name, TensorType type, std::vector<int64_t> dims, int number) {
     dir.tensors[name] = {name, type, std::move(dims), 0, number * size, size, nullptr};
   };
-  add("stack", TensorType::kQ4_K, {cols, rows, experts}, 0);
+  add("blk.1.stack", TensorType::kQ4_K, {cols, rows, experts}, 0);
   add("matrix", TensorType::kQ4_K, {cols, rows * experts}, 1);
   add("odd_stack", TensorType::kQ4_K, {cols, 8, experts * rows / 8}, 2);
+  add("blk.2.stack", TensorType::kQ4_K, {cols, rows, experts}, 3);
   const Workers workers(2);
-  WeightMemory memory(dir, HeldWeights::kAll, workers, Topology::of_this_machine(), nullptr);
-  memory.interleave_experts(dir, workers);
+  WeightMemory memory(dir, {}, workers, Topology::of_this_machine(), nullptr);
+  memory.interleave_experts(dir, workers, 2);
 
   std::vector<unsigned char> expected(stored.begin(), stored.end()), scratch(16 * bytes);
   for (int64_t row = 0; row < experts * rows; row += kInterleavedRows) {
@@ -74,8 +75,35 @@ TEST_CASE("experts in memory are interleaved, each by itself, and nothing else i
   }
   for (const auto& [name, tensor] : dir.tensors) {
     CAPTURE(name);
-    CHECK(tensor.interleaved == (name == "stack"));
+    CHECK(tensor.interleaved == (name == "blk.1.stack"));
     CHECK(std::equal(tensor.data, tensor.data + size, expected.data() + tensor.offset));
+  }
+}
+
+TEST_CASE("of a part of the layers only the parts named are in memory, with the padding foretold") {
+  const TensorDir mapped = open_gguf(test::data("nano/nano.gguf"));
+  const std::vector<HeldWeights> choices = {{},         {kAllLayers, false}, {3, true},
+                                            {1, false}, {0, true},           {0, false}};
+  const std::vector<int64_t> padding = padding_bytes(mapped, choices);
+  for (size_t i = 0; i < choices.size(); ++i) {
+    CAPTURE(i);
+    const HeldWeights& held = choices[i];
+    TensorDir dir = open_gguf(test::data("nano/nano.gguf"));
+    const TensorDir before = dir;
+    const WeightMemory memory(dir, held, Workers(2), Topology::of_this_machine(), nullptr);
+    int64_t bytes = 0;
+    for (const auto& [name, tensor] : dir.tensors) {
+      CAPTURE(name);
+      const int32_t layer = layer_of(tensor);
+      const bool expected = tensor.dims.size() == 3 ? held.experts
+                            : layer >= 0
+                                ? layer < held.dense_layers
+                                : held.dense_layers == kAllLayers || name == "token_embd.weight";
+      CHECK((tensor.data != before.find(name)->data) == expected);
+      if (expected) bytes += static_cast<int64_t>(tensor.bytes);
+    }
+    CHECK(memory.bytes() == bytes + padding[i]);
+    CHECK((contents(dir) == contents(mapped)));
   }
 }
 
@@ -92,7 +120,7 @@ TEST_CASE("a file that was cut off or is gone is an error that names it") {
       std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
     }
     try {
-      const WeightMemory memory(dir, HeldWeights::kAll, Workers(2), topology, nullptr);
+      const WeightMemory memory(dir, {}, Workers(2), topology, nullptr);
       FAIL("no error");
     } catch (const Error& error) {
       CHECK(std::string(error.what()).find("model.gguf") != std::string::npos);

@@ -14,8 +14,8 @@
 #include "base/error.h"
 #include "child.h"
 #include "device/fake_device.h"
-#include "gpu_kernels/emulation/stream.h"
 #include "offload/sim/routing_generator.h"
+#include "vram/reading.h"
 
 using namespace hearth;
 using namespace hearth::test;
@@ -44,7 +44,7 @@ class HostExperts {
   void forget(int32_t layer) { layers_[layer].stacks.up.data = nullptr; }
 
   // Whether the tables' entry is this expert, with all three matrices.
-  bool is_at(const std::array<GpuExpertMatrices, 3>& tables, int32_t layer, int32_t expert) const {
+  bool is_at(const ExpertTables& tables, int32_t layer, int32_t expert) const {
     const auto stacks = expert_parts(layers_[layer].stacks);
     for (int p = 0; p < kExpertParts; ++p) {
       const int64_t bytes = tables[p].rows * row_bytes(tables[p].type, tables[p].cols);
@@ -71,55 +71,8 @@ class HostExperts {
   std::vector<LayerExperts> layers_;
 };
 
-std::array<GpuExpertMatrices, 3> tables_of(const VramTier& tier, int32_t layer) {
-  return {tier.gate(layer), tier.up(layer), tier.down(layer)};
-}
-
-// Work of a step that looks through all tables, whenever the stream comes to it.
-class Reading {
- public:
-  Reading(const HostExperts& host, const VramTier& tier) : host_(host), tier_(tier) {}
-
-  void enqueue(const Stream& stream) {
-    std::vector<char> held;
-    for (int32_t l = 0; l < layers(); ++l) {
-      for (int32_t e = 0; e < host_.experts(); ++e) held.push_back(tier_.holds(l, e));
-    }
-    static_cast<EmulatedStream*>(stream.handle())->enqueue([this, held] { look(held); });
-  }
-  int64_t steps() const { return steps_; }
-  int64_t wrong() const { return wrong_; }
-
- private:
-  int32_t layers() const { return static_cast<int32_t>(host_.layers().size()); }
-  void look(const std::vector<char>& held) {
-    ++steps_;
-    for (int32_t l = 0; l < layers(); ++l) {
-      const auto tables = tables_of(tier_, l);
-      for (int32_t e = 0; e < host_.experts(); ++e) {
-        const bool as_said =
-            held[l * host_.experts() + e]
-                ? host_.is_at(tables, l, e)
-                : std::ranges::all_of(tables, [&](auto& one) { return one.data[e] == nullptr; });
-        wrong_ += !as_said;
-      }
-    }
-  }
-
-  const HostExperts& host_;
-  const VramTier& tier_;
-  int64_t steps_ = 0, wrong_ = 0;
-};
-
-// Two experts of four that are picked for a while.
-std::vector<int32_t> picks_near(int32_t centre, int32_t experts, std::mt19937_64& random) {
-  const auto first = static_cast<int32_t>(random() % 4);
-  const auto second = static_cast<int32_t>((first + 1 + random() % 3) % 4);
-  return {(centre + first) % experts, (centre + second) % experts};
-}
-
 void run_step(VramTier& tier, const Stream& compute, const std::vector<std::vector<int32_t>>& picks,
-              int32_t used, Reading* reading = nullptr) {
+              int32_t used, Reading<HostExperts>* reading = nullptr) {
   tier.begin_step(compute);
   if (reading != nullptr) reading->enqueue(compute);
   for (int32_t l = 0; l < std::ssize(picks); ++l) {

@@ -68,13 +68,13 @@ ExpertStream::ExpertStream(Device& device, const ExpertSending& sending, int32_t
       slot_bytes_(largest_slot(groups_)),
       counts_(experts),
       is_sent_(experts),
-      memory_(allocate_for(device, "experts of prompts on their way",
+      memory_(allocate_for(device, "experts on their way",
                            expert_stream_bytes(layers_, experts, limits))),
       host_tables_(
           device.allocate_pinned(static_cast<size_t>(expert_stream_pinned_bytes(experts, limits)))),
       uploaded_(device.create_event()),
       copies_(device.create_stream()) {
-  for (std::vector<int32_t>* list : {&missing_, &tokens_, &kept_}) list->reserve(experts);
+  for (std::vector<int32_t>* list : {&missing_, &tokens_}) list->reserve(experts);
   for (Half& half : halves_) half = {device.create_event(), device.create_event()};
   Slab slab(memory_.data());
   const Places places(slab, slot_bytes_, experts, limits);
@@ -89,23 +89,19 @@ void ExpertStream::choose(int32_t layer, std::span<const int32_t> picks, const V
   std::ranges::fill(counts_, 0);
   for (const int32_t pick : picks) counts_[pick] += held.holds(layer, pick) ? 0 : 1;
   missing_.clear();
-  kept_.clear();
   for (int32_t e = 0; e < experts_; ++e) {
-    if (counts_[e] == 0) continue;
-    if (store.is_at_hand(layer, e)) {
-      missing_.push_back(e);
-    } else {
-      kept_.push_back(counts_[e]);
-    }
+    if (counts_[e] > 0) missing_.push_back(e);
   }
   std::ranges::sort(missing_, [&](int32_t a, int32_t b) {
     return counts_[a] != counts_[b] ? counts_[a] > counts_[b] : a < b;
   });
   tokens_.clear();
   for (const int32_t expert : missing_) tokens_.push_back(counts_[expert]);
-  const int64_t wanted = count_to_send(tokens_, kept_, size_of(layers_[layer], experts_), rates_);
-  const int64_t count = std::min(wanted, store.most_lent());
-  sent_ = std::span(missing_).first(count);
+  const int64_t wanted = count_to_send(tokens_, size_of(layers_[layer], experts_), rates_);
+  const auto chosen = std::span(missing_).first(std::min(wanted, store.most_lent()));
+  std::ranges::partition(chosen, [&](int32_t e) { return store.is_at_hand(layer, e); });
+  sent_ = chosen;
+  next_round_ = 0;
   std::ranges::fill(is_sent_, uint8_t{0});
   for (const int32_t expert : sent_) is_sent_[expert] = 1;
 }
@@ -142,7 +138,7 @@ void ExpertStream::write_tables() {
     tables[e] = held_->holds(layer_, e) || sends(e) ? slot_memory_ : nullptr;
   }
   const VramSlotGroups::Group& group = groups_.groups[groups_.of_layer[layer_]];
-  for (int64_t round = 0; round * round_size() < std::ssize(sent_); ++round) {
+  for (int64_t round = 0; round < rounds(); ++round) {
     tables += (round == 0 ? 1 : kExpertParts) * experts_;
     std::fill_n(tables, kExpertParts * experts_, nullptr);
     const auto sent = sent_in(round);
@@ -166,21 +162,24 @@ void ExpertStream::copy_experts(int64_t round, const ExpertStore& store) {
   }
 }
 
-void ExpertStream::run(const Stream& compute, const ExpertStore& store,
-                       const std::function<void(const DeviceExperts&)>& use) {
+void ExpertStream::begin(const Stream& compute) {
   write_tables();
-  const int64_t rounds = (std::ssize(sent_) + round_size() - 1) / round_size();
-  const int64_t entries = (1 + rounds * kExpertParts) * experts_;
+  const int64_t entries = (1 + rounds() * kExpertParts) * experts_;
   device_.copy_to_device(device_tables_, host_tables_.data(),
                          static_cast<size_t>(entries) * sizeof(Pointer), compute);
   device_.record(uploaded_, compute);
-  for (int64_t round = 0; round < rounds; ++round) {
-    const Half& half = halves_[round % 2];
+}
+
+void ExpertStream::run(const Stream& compute, const ExpertStore& store,
+                       const std::function<void(const DeviceExperts&)>& use) {
+  const auto is_at_hand = [&](int32_t e) { return store.is_at_hand(layer_, e); };
+  for (; !is_done() && std::ranges::all_of(sent_in(next_round_), is_at_hand); ++next_round_) {
+    const Half& half = halves_[next_round_ % 2];
     device_.wait(copies_, half.used);
-    copy_experts(round, store);
+    copy_experts(next_round_, store);
     device_.record(half.arrived, copies_);
     device_.wait(compute, half.arrived);
-    use(sent_experts(round));
+    use(sent_experts(next_round_));
     device_.record(half.used, compute);
   }
 }

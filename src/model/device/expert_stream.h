@@ -1,6 +1,7 @@
-// Experts of a prompt that come over the link to be computed once. They arrive in slots, in two
+// Experts that come over the link to be computed once. They arrive in slots, in two
 // halves: while one half is computed, the next experts are copied into the other, on a stream of
-// their own. Which experts come, model/device/link_split.h says.
+// their own. Which experts come, model/device/link_split.h says; those that are still to be read
+// from a disk come last, once they have been.
 //
 // One thread owns the object. After construction nothing is allocated.
 #pragma once
@@ -32,20 +33,25 @@ class ExpertStream {
   // With Limits::experts_sent slots. Throws Error where the memory does not fit.
   ExpertStream(Device& device, const ExpertSending& sending, int32_t experts, const Limits& limits);
 
-  // Which experts are sent of those that these picks of a layer name, `held` doesn't hold and
-  // `store` has at hand.
+  // Which experts are sent of those that these picks of a layer name and `held` doesn't hold; what
+  // `store` has at hand comes first.
   void choose(int32_t layer, std::span<const int32_t> picks, const VramTier& held,
               const ExpertStore& store);
   bool sends(int32_t expert) const { return is_sent_[expert] != 0; }
   std::span<const int32_t> sent() const { return sent_; }
 
-  // Enqueues it all: the copies, and in `compute`, always the same stream, what `use` puts there
-  // with each half's experts; the data of all others is null. `store` lends what is sent until the
-  // copies are done; out of pinned memory they don't hold up the host.
+  // Before the layer's first run(), once the store has begun the layer. `compute` is always the
+  // same stream.
+  void begin(const Stream& compute);
+  // Enqueues what is sent as far as it is at hand: the copies, and in `compute` what `use` puts
+  // there with each half's experts; the data of all others is null. `store` lends what is sent
+  // until the copies are done; out of pinned memory they don't hold up the host.
   void run(const Stream& compute, const ExpertStore& store,
            const std::function<void(const DeviceExperts&)>& use);
+  // Whether all of it is enqueued.
+  bool is_done() const { return next_round_ == rounds(); }
   // Whose `data` is null only for experts that were neither held nor sent, and not to be read. For
-  // work that is enqueued after run() and before its next call.
+  // work that is enqueued after begin() and before its next call.
   DeviceExperts on_device() const;
 
   int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }  // on the device
@@ -55,6 +61,7 @@ class ExpertStream {
     Event arrived, used;
   };
   int64_t round_size() const { return slots_ / 2; }
+  int64_t rounds() const { return (std::ssize(sent_) + round_size() - 1) / round_size(); }
   std::span<const int32_t> sent_in(int64_t round) const;
   unsigned char* slot(int64_t round, int64_t i) const;
   void write_tables();
@@ -72,11 +79,11 @@ class ExpertStream {
   int32_t layer_ = 0;
   const VramTier* held_ = nullptr;
   std::vector<int32_t> counts_;    // [experts] tokens
-  std::vector<int32_t> missing_;   // by falling tokens
+  std::vector<int32_t> missing_;   // by falling tokens, but of those sent the ones at hand first
   std::vector<int32_t> tokens_;    // theirs
-  std::vector<int32_t> kept_;      // tokens of experts that aren't at hand
   std::span<const int32_t> sent_;  // the first of them
   std::vector<uint8_t> is_sent_;   // [experts]
+  int64_t next_round_ = 0;
 
   DeviceBuffer memory_;
   unsigned char* slot_memory_ = nullptr;           // [slots] of slot_bytes_

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -24,6 +25,11 @@ int64_t scratch_bytes(const ModelConfig& config, const GpuKernels& kernels,
   return counting.bytes();
 }
 
+// The table that steps bring rows of: none where their streams come from the host's layers.
+Matrix embedding_of(const Matrix& embedding, int32_t first_layer) {
+  return first_layer == 0 ? embedding : Matrix{embedding.type, 0, 0, nullptr};
+}
+
 }  // namespace
 
 class DeviceForward::Pass {
@@ -36,9 +42,10 @@ class DeviceForward::Pass {
         elsewhere_(model.elsewhere),
         context_(context),
         limits_(limits),
+        first_layer_(model.first_layer),
         stream_(device_.create_stream()),
         layer_done_{device_.create_event(), device_.create_event()},
-        inputs_(device_, config_, model.embedding, limits),
+        inputs_(device_, config_, embedding_of(model.embedding, first_layer_), limits),
         meter_(device_, stream_),
         replay_(device_, stream_, meter_.clock()) {
     const DeviceSizes sizes{context, limits_, weights_.rounds_streams};
@@ -53,17 +60,15 @@ class DeviceForward::Pass {
     if (elsewhere_ != nullptr && model.sending) {
       sent_.emplace(device_, *model.sending, config_.experts, limits_);
     }
-    for (int32_t i = 0; i < config_.layers; ++i) {
-      HEARTH_CHECK(elsewhere_ != nullptr || routed_.holds_all(i));
-    }
     masked_picks_.resize(int64_t{limits_.chunk_tokens} * config_.experts_used);
     list_group_rows();
   }
 
   std::span<const float> run(std::span<const DeviceSegment> segments, LogitRows wanted,
                              ForwardObserver* observer,
-                             const std::function<bool(int32_t)>& on_layer) {
-    const std::optional<int64_t> rows = enqueue(segments, wanted, observer, on_layer);
+                             const std::function<bool(int32_t)>& on_layer,
+                             const StreamRows& streams) {
+    const std::optional<int64_t> rows = enqueue(segments, wanted, observer, on_layer, streams);
     if (!rows) return {};
     const auto result = *rows == 0 ? std::span<const float>() : bring_logits(*rows);
     meter_.end_step();
@@ -71,19 +76,22 @@ class DeviceForward::Pass {
     return result;
   }
 
-  LogitRow* run_to_row(const DeviceSegment& segment, const std::function<bool(int32_t)>& on_layer) {
-    if (!enqueue({&segment, 1}, LogitRows::kLast, nullptr, on_layer)) return nullptr;
+  LogitRow* run_to_row(const DeviceSegment& segment, const std::function<bool(int32_t)>& on_layer,
+                       const StreamRows& streams) {
+    if (!enqueue({&segment, 1}, LogitRows::kLast, nullptr, on_layer, streams)) return nullptr;
     meter_.end_step();
     row_->renew();
     return &*row_;
   }
+
+  int64_t give_back_experts(int64_t bytes) { return routed_.shrink(bytes, stream_); }
 
   int32_t chunk_tokens() const { return limits_.chunk_tokens; }
   int64_t bytes() const {
     return inputs_.bytes() + static_cast<int64_t>(memory_.bytes()) + (sent_ ? sent_->bytes() : 0);
   }
   int64_t pinned_bytes() const {
-    return inputs_.bytes() + static_cast<int64_t>(logits_.bytes()) + row_->pinned_bytes() +
+    return inputs_.pinned_bytes() + static_cast<int64_t>(logits_.bytes()) + row_->pinned_bytes() +
            (exchange_ ? exchange_bytes(config_, limits_.chunk_tokens) : 0) +
            (sent_ ? expert_stream_pinned_bytes(config_.experts, limits_) : 0);
   }
@@ -94,12 +102,14 @@ class DeviceForward::Pass {
   // early.
   std::optional<int64_t> enqueue(std::span<const DeviceSegment> segments, LogitRows wanted,
                                  ForwardObserver* observer,
-                                 const std::function<bool(int32_t)>& on_layer) {
+                                 const std::function<bool(int32_t)>& on_layer,
+                                 const StreamRows& streams) {
     check_segments(segments);
     routed_.begin_step(stream_);
     meter_.begin_step();
     meter_.mark(Stage::kEmbedding);  // its rows come with the step's inputs
     const DeviceBatch& batch = inputs_.upload(segments, wanted, stream_);
+    if (first_layer_ > 0) inputs_.bring_streams(streams, act_.streams.values, stream_);
     const RoutedRows routed{config_.dim, config_.experts_used};
     act_.picks = routed.picks(act_.x.values, batch.n);
     act_.pick_weights = routed.weights(act_.x.values, batch.n);
@@ -107,8 +117,8 @@ class DeviceForward::Pass {
                           batch,   meter_};
     replay_.begin(kind_of(batch), observer == nullptr && !meter_.timing() && batch.run_max == 1);
     replay_.piece([&] { embed(step); });
-    if (observer != nullptr) show(step, -1, *observer);
-    for (int32_t layer = 0; layer < config_.layers; ++layer) {
+    if (observer != nullptr && first_layer_ == 0) show(step, -1, *observer);
+    for (int32_t layer = first_layer_; layer < config_.layers; ++layer) {
       run_layer(step, layer);
       if (elsewhere_ != nullptr && elsewhere_->store().has_failed()) {
         device_.synchronize(stream_);  // copies out of what was lent may be under way
@@ -133,7 +143,7 @@ class DeviceForward::Pass {
     for (const DeviceSegment& segment : segments) {
       n += std::ssize(segment.tokens);
       HEARTH_CHECK(segment.cache->position + std::ssize(segment.tokens) <=
-                   std::min(segment.cache->context(), context_));
+                   std::min(segment.cache->room(), context_));
       for (const int32_t token : segment.tokens) HEARTH_CHECK(token >= 0 && token < config_.vocab);
     }
     HEARTH_CHECK(n > 0 && n <= limits_.chunk_tokens);
@@ -159,6 +169,7 @@ class DeviceForward::Pass {
       });
       return;
     }
+    HEARTH_CHECK(elsewhere_ != nullptr);
     replay_.piece([&] {
       run_to_router(step, layer);
       exchange_->bring(act_, step.batch.n, stream_);
@@ -167,20 +178,17 @@ class DeviceForward::Pass {
     replay_.piece([&] { experts(step, layer, weights, routed); });
     meter_.pause();
     const BroughtRows rows = exchange_->wait(step.batch.n);
-    const bool sends = sent_ && step.batch.prefill;
+    const bool sends = choose_sent(layer, step.batch, rows);
     count_routed(routed, step.batch.n, begin_elsewhere(layer, step.batch, rows, sends));
-    if (sends) {
-      sent_->run(stream_, elsewhere_->store(),
-                 [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
-    }
-    // While the device computes the experts that it holds or is sent.
-    elsewhere_->run(meter_.clock()[Stage::kHostExperts]);
-    replay_.piece([&] {
+    compute_elsewhere(step, layer, sends);
+    const auto end_with = [&](const DeviceExperts& there) {
       meter_.mark(Stage::kRoutedExperts);
       exchange_->send(act_.elsewhere, step.batch.n, stream_);
-      sum_experts(step, sends ? sent_->on_device() : routed, act_.elsewhere);
+      sum_experts(step, there, act_.elsewhere);
       leave_hyper_connection(step);
-    });
+    };
+    const std::function<void()> with_sent = [&] { end_with(sent_->on_device()); };
+    replay_.piece([&] { end_with(routed); }, sends ? with_sent : nullptr);
   }
 
   void run_to_router(const DeviceStep& step, int32_t layer) {
@@ -214,15 +222,19 @@ class DeviceForward::Pass {
     }
   }
 
-  // Those with many tokens are sent, the others the host's. Returns how many picks are of experts
-  // on the device.
+  // Whether any are sent of those that the device doesn't hold.
+  bool choose_sent(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows) {
+    if (!sent_) return false;
+    const auto picks = static_cast<size_t>(batch.n * config_.experts_used);
+    sent_->choose(layer, {rows.picks, picks}, routed_, elsewhere_->store());
+    return !sent_->sent().empty();
+  }
+
+  // What isn't sent is the host's. Returns how many picks are of experts on the device.
   int64_t begin_elsewhere(int32_t layer, const DeviceBatch& batch, const BroughtRows& rows,
                           bool sends) {
     const int64_t picks = batch.n * config_.experts_used;
     routed_.use(layer, static_cast<int32_t>(batch.n), config_.experts_used, rows.picks);
-    if (sends) {
-      sent_->choose(layer, {rows.picks, static_cast<size_t>(picks)}, routed_, elsewhere_->store());
-    }
     int64_t on_device = 0;
     for (int64_t i = 0; i < picks; ++i) {
       const int32_t pick = rows.picks[i];
@@ -236,10 +248,30 @@ class DeviceForward::Pass {
     return on_device;
   }
 
+  // While the device computes the experts that it holds or is sent. What is sent from the disk goes
+  // on its way as soon as it has arrived.
+  void compute_elsewhere(const DeviceStep& step, int32_t layer, bool sends) {
+    StageTotals& totals = meter_.clock()[Stage::kHostExperts];
+    if (!sends) {
+      elsewhere_->run(totals);
+      return;
+    }
+    ExpertStore& store = elsewhere_->store();
+    const auto send = [&] {
+      sent_->run(stream_, store,
+                 [&](const DeviceExperts& some) { routed_experts(step, layer, some); });
+    };
+    sent_->begin(stream_);
+    send();
+    elsewhere_->run(totals, std::ref(send));
+    while (!sent_->is_done() && store.wait()) send();
+    HEARTH_CHECK(sent_->is_done() || store.has_failed());
+  }
+
   // Layer number `layer` is enqueued or, behind the last, none: waits for the one before it.
   bool report(int32_t layer, const std::function<bool(int32_t)>& on_layer) {
     if (layer < config_.layers) device_.record(layer_done_[layer % 2], stream_);
-    if (layer == 0) return true;
+    if (layer == first_layer_) return true;
     device_.synchronize(layer_done_[(layer - 1) % 2]);
     return on_layer(layer);
   }
@@ -282,6 +314,7 @@ class DeviceForward::Pass {
   HostExperts* const elsewhere_;
   const int64_t context_;
   const Limits limits_;
+  const int32_t first_layer_;
   Stream stream_;
   std::array<Event, 2> layer_done_;  // of the layers of even and of odd number
   StepInputs inputs_;
@@ -292,7 +325,7 @@ class DeviceForward::Pass {
   PinnedBuffer logits_;
   std::optional<DeviceLogitRow> row_;  // the first of them
   std::optional<Exchange> exchange_;   // where experts are computed elsewhere
-  std::optional<ExpertStream> sent_;   // where some of these are sent, in prompts
+  std::optional<ExpertStream> sent_;   // where some of these are sent
   std::vector<int32_t> masked_picks_;  // [n, experts_used], negative for those held
 };
 
@@ -308,23 +341,27 @@ void DeviceForward::set_timing(bool on) { pass_->meter().set_timing(on); }
 
 std::span<const float> DeviceForward::run(std::span<const DeviceSegment> segments, LogitRows wanted,
                                           ForwardObserver* observer,
-                                          const std::function<bool(int32_t)>& on_layer) {
-  return pass_->run(segments, wanted, observer, on_layer);
+                                          const std::function<bool(int32_t)>& on_layer,
+                                          const StreamRows& streams) {
+  return pass_->run(segments, wanted, observer, on_layer, streams);
 }
+
+int64_t DeviceForward::give_back_experts(int64_t bytes) { return pass_->give_back_experts(bytes); }
 
 LogitRow* DeviceForward::run_to_row(const DeviceSegment& segment,
-                                    const std::function<bool(int32_t)>& on_layer) {
-  return pass_->run_to_row(segment, on_layer);
+                                    const std::function<bool(int32_t)>& on_layer,
+                                    const StreamRows& streams) {
+  return pass_->run_to_row(segment, on_layer, streams);
 }
 
-DeviceTraits traits_of(const ModelWeights& weights) {
-  return {weights.embedding, rounds_streams(weights)};
+DeviceTraits traits_of(const ModelWeights& weights, int32_t first_layer) {
+  return {embedding_of(weights.embedding, first_layer), rounds_streams(weights, first_layer)};
 }
 
 int64_t device_forward_pinned_bytes(const ModelConfig& config, const DeviceTraits& traits,
                                     const Limits& limits) {
   const DeviceSizes sizes{0, limits, traits.rounds_streams};
-  return step_input_bytes(config, traits.embedding, limits) +
+  return step_input_pinned_bytes(config, traits.embedding, limits) +
          sizes.logit_rows() * config.vocab * int64_t{sizeof(float)} +
          logit_row_pinned_bytes(config.vocab) + exchange_bytes(config, limits.chunk_tokens) +
          expert_stream_pinned_bytes(config.experts, limits);

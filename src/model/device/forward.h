@@ -30,11 +30,13 @@ struct DeviceModel {
   Device& device;
   const ModelConfig& config;
   const DeviceWeights& weights;
-  Matrix embedding;        // in the host's memory
+  Matrix embedding;        // in the host's memory; not read where streams come instead
   VramTier& routed;        // follows the steps
   HostExperts* elsewhere;  // computes what `routed` doesn't hold; null where that is nothing
-  // How experts of prompts come over the link, where the host need not compute them all.
+  // How experts come over the link, where the host need not compute them all.
   std::optional<ExpertSending> sending = {};
+  // The layers before it are the host's, whose streams come with each step.
+  int32_t first_layer = 0;
 };
 
 class DeviceForward {
@@ -42,6 +44,9 @@ class DeviceForward {
   // `context` bounds the position of any token. Throws Error where the scratch memory does not fit.
   DeviceForward(const DeviceModel& model, int64_t context, const Limits& limits);
   ~DeviceForward();
+
+  // Between steps, as VramTier::shrink of the routed experts.
+  int64_t give_back_experts(int64_t bytes);
 
   int32_t chunk_tokens() const;
   int64_t bytes() const;         // taken on the device
@@ -55,14 +60,17 @@ class DeviceForward {
   // As Forward::run; the segments' caches hold rows of one type. Where an expert can't be read the
   // run ends early, and the store of `elsewhere` tells. Without logits wanted, the device may still
   // be at work when it returns. Where `on_layer` is given it is told of layers that are
-  // done, and the host runs ahead of them by one.
+  // done, and the host runs ahead of them by one. `streams`: of the segments' rows, as the host's
+  // layers left them; where there are none of these it is not read.
   std::span<const float> run(std::span<const DeviceSegment> segments, LogitRows wanted,
                              ForwardObserver* observer = nullptr,
-                             const std::function<bool(int32_t)>& on_layer = nullptr);
+                             const std::function<bool(int32_t)>& on_layer = nullptr,
+                             const StreamRows& streams = {});
   // The logits of the segment's last token, which stay on the device but for what is asked for;
   // null where the run ends early. Valid until the next run.
   LogitRow* run_to_row(const DeviceSegment& segment,
-                       const std::function<bool(int32_t)>& on_layer = nullptr);
+                       const std::function<bool(int32_t)>& on_layer = nullptr,
+                       const StreamRows& streams = {});
 
  private:
   class Pass;
@@ -71,10 +79,10 @@ class DeviceForward {
 
 // What its sizes follow from, beside the config.
 struct DeviceTraits {
-  Matrix embedding;  // its data is not read
+  Matrix embedding;  // its data is not read; without columns where streams come instead
   bool rounds_streams;
 };
-DeviceTraits traits_of(const ModelWeights& weights);
+DeviceTraits traits_of(const ModelWeights& weights, int32_t first_layer = 0);
 
 // The bytes that a DeviceForward allocates on the device, and pinned in the host's memory.
 int64_t device_forward_bytes(const ModelConfig& config, const GpuKernels& kernels,

@@ -47,6 +47,11 @@ DeviceBatch measure(std::span<const DeviceSegment> segments, LogitRows wanted) {
   return batch;
 }
 
+int64_t stream_bytes(const ModelConfig& config, const Matrix& embedding, const Limits& limits) {
+  if (embedding.cols > 0) return 0;
+  return int64_t{limits.chunk_tokens} * config.streams * config.dim * int64_t{sizeof(float)};
+}
+
 void write_rows(std::span<const DeviceSegment> segments, LogitRows wanted, const Places& host) {
   int32_t row = 0, listed = 0;
   for (size_t s = 0; s < segments.size(); ++s) {
@@ -70,9 +75,12 @@ StepInputs::StepInputs(Device& device, const ModelConfig& config, const Matrix& 
     : device_(device),
       layers_(config.layers),
       embedding_(embedding),
+      streams_width_(int64_t{config.streams} * config.dim),
       rows_max_(std::min(limits.chunk_tokens, limits.logit_rows)),
       staging_(
           device.allocate_pinned(static_cast<size_t>(step_input_bytes(config, embedding, limits)))),
+      streams_(
+          device.allocate_pinned(static_cast<size_t>(stream_bytes(config, embedding, limits)))),
       memory_(allocate_for(device, "a step's rows", step_input_bytes(config, embedding, limits))),
       copied_(device.create_event()) {}
 
@@ -81,6 +89,11 @@ int64_t step_input_bytes(const ModelConfig& config, const Matrix& embedding, con
   Slab counting;
   Places(counting, n, rows, rows * config.layers, row_bytes(embedding.type, embedding.cols));
   return counting.bytes();
+}
+
+int64_t step_input_pinned_bytes(const ModelConfig& config, const Matrix& embedding,
+                                const Limits& limits) {
+  return step_input_bytes(config, embedding, limits) + stream_bytes(config, embedding, limits);
 }
 
 const DeviceBatch& StepInputs::upload(std::span<const DeviceSegment> segments, LogitRows wanted,
@@ -96,7 +109,7 @@ const DeviceBatch& StepInputs::upload(std::span<const DeviceSegment> segments, L
 
   device_.synchronize(copied_);  // the step before may still be reading
   write_rows(segments, wanted, host);
-  for (int64_t i = 0; i < batch_.n; ++i) {
+  for (int64_t i = 0; i < batch_.n && embedding_bytes > 0; ++i) {
     std::memcpy(host.embeddings + i * embedding_bytes,
                 embedding_.data + host.tokens[i] * embedding_bytes,
                 static_cast<size_t>(embedding_bytes));
@@ -115,11 +128,23 @@ const DeviceBatch& StepInputs::upload(std::span<const DeviceSegment> segments, L
 
   batch_.rows = device.rows;
   batch_.tokens = device.tokens;
-  batch_.embeddings = {embedding_.type, batch_.n, embedding_.cols, device.embeddings};
+  const int64_t embedded = embedding_.cols > 0 ? batch_.n : 0;
+  batch_.embeddings = {embedding_.type, embedded, embedding_.cols, device.embeddings};
   batch_.wanted_rows = device.wanted_rows;
   batch_.caches = device.caches;
   batch_.host_rows = {host.rows, static_cast<size_t>(batch_.n)};
   return batch_;
+}
+
+// The step before has read the pinned rows: upload waited for that.
+void StepInputs::bring_streams(const StreamRows& streams, float* to, const Stream& stream) {
+  for (int64_t row = 0; row < batch_.n; ++row) {
+    std::copy_n(streams.values + row * streams.stride, streams_width_,
+                streams_.as<float>() + row * streams_width_);
+  }
+  const int64_t floats = batch_.n * streams_width_;
+  device_.copy_to_device(to, streams_.data(), static_cast<size_t>(floats) * sizeof(float), stream);
+  device_.record(copied_, stream);
 }
 
 }  // namespace hearth

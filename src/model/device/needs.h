@@ -16,7 +16,8 @@ struct DeviceModelParts {
   const GpuKernels& gpu_kernels;
   const Kernels& kernels;  // tables outlive everything
   KvType kv;
-  Limits limits;  // but for its chunk_tokens
+  Limits limits;      // but for its chunk_tokens
+  size_t page_bytes;  // the device's
 };
 
 // Beside the bytes that `shape` names. Routed experts whose matrices are no whole 16 bytes count

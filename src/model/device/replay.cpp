@@ -41,18 +41,23 @@ void Replay::begin(const StepKind& kind, bool repeats) {
   current_->used_at = steps_;
 }
 
-void Replay::piece(const std::function<void()>& enqueue) {
+void Replay::piece(const std::function<void()>& enqueue, const std::function<void()>& instead) {
   if (mode_ == Mode::kEnqueue) {
-    enqueue();
+    (instead ? instead : enqueue)();
     return;
   }
   if (mode_ == Mode::kCapture) {
     const StageClock before = clock_;
     DeviceGraph graph = device_.capture(stream_, enqueue);
     current_->pieces.push_back({std::move(graph), clock_ - before});
+    if (instead) clock_ = before;
   }
   HEARTH_CHECK(next_piece_ < current_->pieces.size());
   const Piece& piece = current_->pieces[next_piece_++];
+  if (instead) {
+    instead();
+    return;
+  }
   if (mode_ == Mode::kLaunch) clock_ += piece.work;
   device_.launch(piece.graph, stream_);
 }

@@ -36,7 +36,8 @@ class Replay {
   void begin(const StepKind& kind, bool repeats);
   // The next piece: `enqueue` puts it into the stream, or what it put there before is launched.
   // Pieces of one kind of step follow each other in one order; events are recorded between them.
-  void piece(const std::function<void()>& enqueue);
+  // `instead`: what goes into the stream this once, in a step that differs there.
+  void piece(const std::function<void()>& enqueue, const std::function<void()>& instead = nullptr);
   // After the last piece; a step that does not come here is not launched again.
   void end();
 

@@ -12,4 +12,12 @@ DeviceBuffer allocate_for(Device& device, const char* what, int64_t bytes) {
   }
 }
 
+PinnedBuffer allocate_pinned_for(Device& device, const char* what, int64_t bytes) {
+  try {
+    return device.allocate_pinned(static_cast<size_t>(bytes));
+  } catch (const Error& error) {
+    throw Error(error.what(), what, "");
+  }
+}
+
 }  // namespace hearth

@@ -29,5 +29,6 @@ class Slab {
 
 // As Device::allocate, with an Error that names what the memory is for.
 DeviceBuffer allocate_for(Device& device, const char* what, int64_t bytes);
+PinnedBuffer allocate_pinned_for(Device& device, const char* what, int64_t bytes);
 
 }  // namespace hearth

@@ -50,7 +50,8 @@ void multiply_all(const DeviceStep& step, std::span<const DeviceProduct> product
 void multiply(const DeviceStep& step, const Matrix& w, DeviceRows& x, int64_t n, float* y,
               int64_t y_stride);
 
-// Streams of the tokens, and the rotations that follow from the rows' positions.
+// Streams of the tokens, unless they came with the step, and the rotations that follow from the
+// rows' positions.
 void embed(const DeviceStep& step);
 // Coefficients and input of a sub-layer: act.x = RMSNorm(sum_n pre[n] h[n]).
 void enter_hyper_connection(const DeviceStep& step, const DeviceHyper& weights, const float* norm);

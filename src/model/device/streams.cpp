@@ -73,13 +73,16 @@ void mix_streams(const DeviceStep& step, const DeviceHyper& weights, const float
 void embed(const DeviceStep& step) {
   step.meter.mark(Stage::kEmbedding);
   const Matrix& rows = step.batch.embeddings;
-  step.meter.totals().bytes += rows.rows * row_bytes(rows.type, rows.cols);
-  step.kernels.embed({.table = step.batch.embeddings,
-                      .tokens = nullptr,
-                      .n = step.batch.n,
-                      .streams = step.config.streams,
-                      .out = step.act.streams.fresh().values},
-                     step.stream);
+  float* streams = step.act.streams.fresh().values;
+  if (rows.rows > 0) {
+    step.meter.totals().bytes += rows.rows * row_bytes(rows.type, rows.cols);
+    step.kernels.embed({.table = rows,
+                        .tokens = nullptr,
+                        .n = step.batch.n,
+                        .streams = step.config.streams,
+                        .out = streams},
+                       step.stream);
+  }
   const double* compressed = step.weights.compressed_frequencies;
   fill_angles(step, step.weights.plain_frequencies, 1, step.act.plain_angles);
   fill_angles(step, compressed, 1, step.act.compressed_angles);

@@ -26,9 +26,10 @@ class Loader {
   Loader(Device& device, unsigned char* memory)
       : slab_(memory), device_(&device), stream_(device.create_stream()) {}
 
-  DeviceWeights load(const ModelConfig& config, const ModelWeights& weights) {
+  DeviceWeights load(const ModelConfig& config, const ModelWeights& weights, int32_t first_layer) {
     DeviceWeights placed{};
-    for (int32_t i = 0; i < config.layers; ++i) {
+    placed.layers.resize(first_layer);
+    for (int32_t i = first_layer; i < config.layers; ++i) {
       placed.layers.push_back(layer(config.kinds[i], weights.layers[i]));
     }
     placed.head_hyper = hyper(weights.head_hyper);
@@ -36,7 +37,7 @@ class Loader {
     placed.output = matrix(weights.output);
     placed.plain_frequencies = frequencies(config.rope_plain, config.rope_dim);
     placed.compressed_frequencies = frequencies(config.rope_compressed, config.rope_dim);
-    placed.rounds_streams = rounds_streams(weights);
+    placed.rounds_streams = rounds_streams(weights, first_layer);
     if (device_ != nullptr) device_->synchronize(stream_);
     return placed;
   }
@@ -148,8 +149,8 @@ void check_shapes(const ModelConfig& config, Problems& problems) {
   }
 }
 
-void check_experts(const ModelWeights& weights, Problems& problems) {
-  for (size_t i = 0; i < weights.layers.size(); ++i) {
+void check_experts(const ModelWeights& weights, size_t first_layer, Problems& problems) {
+  for (size_t i = first_layer; i < weights.layers.size(); ++i) {
     const MoeWeights& moe = weights.layers[i].moe;
     const ExpertWeights& routed = moe.routed.stacks;
     if (routed.gate.type != routed.up.type || moe.shared.gate.type != moe.shared.up.type) {
@@ -159,10 +160,10 @@ void check_experts(const ModelWeights& weights, Problems& problems) {
 }
 
 // Of what other parts bring to the device.
-void add_types(const ModelWeights& weights, std::set<TensorType>& types) {
-  types.insert(weights.embedding.type);
-  for (const LayerWeights& layer : weights.layers) {
-    const ExpertWeights& routed = layer.moe.routed.stacks;
+void add_types(const ModelWeights& weights, size_t first_layer, std::set<TensorType>& types) {
+  if (first_layer == 0) types.insert(weights.embedding.type);
+  for (size_t i = first_layer; i < weights.layers.size(); ++i) {
+    const ExpertWeights& routed = weights.layers[i].moe.routed.stacks;
     for (const Matrix* stack : {&routed.gate, &routed.up, &routed.down}) types.insert(stack->type);
   }
 }
@@ -176,34 +177,35 @@ void check_types(const GpuKernels& kernels, const std::set<TensorType>& types, P
 
 }  // namespace
 
-bool rounds_streams(const ModelWeights& weights) {
+bool rounds_streams(const ModelWeights& weights, int32_t first_layer) {
   return reads_quantized(weights.head_hyper.fn.type) ||
-         std::ranges::any_of(weights.layers, [](const LayerWeights& layer) {
+         std::ranges::any_of(std::span(weights.layers).subspan(first_layer), [](const auto& layer) {
            return reads_quantized(layer.attention_hyper.fn.type) ||
                   reads_quantized(layer.moe_hyper.fn.type);
          });
 }
 
-int64_t device_weight_bytes(const ModelConfig& config, const ModelWeights& weights) {
+int64_t device_weight_bytes(const ModelConfig& config, const ModelWeights& weights,
+                            int32_t first_layer) {
   Loader counting;
-  counting.load(config, weights);
+  counting.load(config, weights, first_layer);
   return counting.bytes();
 }
 
-DeviceWeights upload_weights(Device& device, const ModelConfig& config,
-                             const ModelWeights& weights) {
+DeviceWeights upload_weights(Device& device, const ModelConfig& config, const ModelWeights& weights,
+                             int32_t first_layer) {
   Loader counting;
-  counting.load(config, weights);
+  counting.load(config, weights, first_layer);
   Problems problems("the GPU");
   check_shapes(config, problems);
-  check_experts(weights, problems);
+  check_experts(weights, first_layer, problems);
   std::set<TensorType> types = counting.types();
-  add_types(weights, types);
+  add_types(weights, first_layer, types);
   check_types(device.kernels(), types, problems);
   problems.throw_if_any("Run this model without the GPU (--no-gpu)");
 
   DeviceBuffer memory = allocate_for(device, "the weights", counting.bytes());
-  DeviceWeights placed = Loader(device, memory.data()).load(config, weights);
+  DeviceWeights placed = Loader(device, memory.data()).load(config, weights, first_layer);
   placed.memory = std::move(memory);
   return placed;
 }

@@ -1,6 +1,6 @@
 // A loaded model's weights in the memory of a device, as the kernels read them: all but the
-// embedding, of which a step brings its tokens' rows along, and the routed experts, which are a
-// VramTier's.
+// embedding, of which a step brings its tokens' rows along, the routed experts, which are a
+// VramTier's, and the layers before `first_layer`, which the host computes.
 #pragma once
 
 #include <cstdint>
@@ -69,7 +69,7 @@ struct DeviceLayer {
 };
 
 struct DeviceWeights {
-  std::vector<DeviceLayer> layers;
+  std::vector<DeviceLayer> layers;  // empty ones for those that aren't here
   DeviceHyper head_hyper;
   const float* head_norm;
   Matrix output;
@@ -81,14 +81,15 @@ struct DeviceWeights {
 };
 
 // Whether a matrix of the hyper-connections reads rounded activations, which takes scratch.
-bool rounds_streams(const ModelWeights& weights);
+bool rounds_streams(const ModelWeights& weights, int32_t first_layer = 0);
 
 // The bytes that upload_weights allocates.
-int64_t device_weight_bytes(const ModelConfig& config, const ModelWeights& weights);
+int64_t device_weight_bytes(const ModelConfig& config, const ModelWeights& weights,
+                            int32_t first_layer = 0);
 
 // Throws Error where they do not fit and where the device has no kernels for a type or a shape, of
 // routed experts and embedding too. When it returns all is copied.
-DeviceWeights upload_weights(Device& device, const ModelConfig& config,
-                             const ModelWeights& weights);
+DeviceWeights upload_weights(Device& device, const ModelConfig& config, const ModelWeights& weights,
+                             int32_t first_layer = 0);
 
 }  // namespace hearth
