@@ -182,4 +182,10 @@ class RandomCases {
   std::mt19937_64 random_;
 };
 
+inline PlanRequest request_of(int64_t context = 4096) {
+  PlanRequest request;
+  request.work = {.context = context, .depth = context, .prompt = context, .answer = 256};
+  return request;
+}
+
 }  // namespace hearth::test
