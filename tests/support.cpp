@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/error.h"
 
 namespace hearth::test {
 namespace {
@@ -85,6 +86,15 @@ TemporaryFolder::TemporaryFolder() {
 TemporaryFolder::~TemporaryFolder() {
   std::error_code ignored;
   std::filesystem::remove_all(path_, ignored);
+}
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
 }
 
 double max_difference(const std::vector<float>& a, const std::vector<float>& b) {

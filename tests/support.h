@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,9 @@ class TemporaryFolder {
  private:
   std::filesystem::path path_;
 };
+
+// What the Error says that it throws; nothing where it throws none.
+std::string error_of(const std::function<void()>& action);
 
 // Largest |a - b|; infinity where sizes differ or either side is not finite.
 double max_difference(const std::vector<float>& a, const std::vector<float>& b);

@@ -32,15 +32,6 @@ inline std::unique_ptr<Engine> open_on_cpu(EngineOptions options) {
   return Engine::open(options);
 }
 
-inline std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 // A prompt, tokens after it, of two sessions in turn and then together; a step like the one before
 // is replayed.
 inline void expect_sessions_alike(Engine& engine, Engine& cpu) {

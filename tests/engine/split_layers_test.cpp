@@ -14,36 +14,20 @@
 #include "engine/engine.h"
 #include "engine/gpu_engines.h"
 #include "engine/runner.h"
-#include "format/gguf.h"
+#include "loaded_model.h"
 #include "offload/plan/memory_map.h"
 #include "offload/store/open_cache.h"
 #include "support.h"
 
 using namespace hearth;
+using test::demo;
+using test::Loaded;
+using test::nano;
 
 namespace {
 
 using Floats = std::vector<float>;
 using Tokens = std::span<const int32_t>;
-
-struct Loaded {
-  explicit Loaded(const std::filesystem::path& path)
-      : dir(open_gguf(path)),
-        config(read_config(dir, path.string())),
-        weights(bind_weights(dir, config, path.string())) {}
-  const TensorDir dir;
-  const ModelConfig config;
-  const ModelWeights weights;
-};
-
-const Loaded& nano() {
-  static const Loaded loaded(test::data("nano/nano.gguf"));
-  return loaded;
-}
-const Loaded& demo() {
-  static const Loaded loaded(test::models("demo.gguf"));
-  return loaded;
-}
 
 // Of every token the streams after each layer, of layer -1 too, and the picks.
 class Recorder : public ForwardObserver {

@@ -11,35 +11,19 @@
 
 #include "cpu_kernels/registry.h"
 #include "cpu_kernels/tile_tables.h"
-#include "format/gguf.h"
+#include "loaded_model.h"
 #include "model/forward.h"
 #include "model/reference.h"
 #include "offload/store/open_cache.h"
 #include "support.h"
 
 using namespace hearth;
+using test::demo;
+using test::Loaded;
+using test::nano;
 using Floats = std::vector<float>;
 
 namespace {
-
-struct Loaded {
-  explicit Loaded(const std::filesystem::path& path)
-      : dir(open_gguf(path)),
-        config(read_config(dir, path.string())),
-        weights(bind_weights(dir, config, path.string())) {}
-  TensorDir dir;
-  ModelConfig config;
-  ModelWeights weights;
-};
-
-const Loaded& nano() {
-  static const Loaded loaded(test::data("nano/nano.gguf"));
-  return loaded;
-}
-const Loaded& demo() {
-  static const Loaded loaded(test::models("demo.gguf"));
-  return loaded;
-}
 
 class Recorder : public ForwardObserver {
  public:

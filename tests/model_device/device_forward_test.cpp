@@ -43,15 +43,6 @@ double mean_divergence(const Floats& expected, const Floats& logits, size_t voca
 // All experts of prompts that the device doesn't hold go over the link; or half of them.
 constexpr LinkRates kSendAll{1e9, 1, 1}, kSendHalf{1, 1, 1e9};
 
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 // Of every tenth token that was run: its streams after every block, and its picks.
 void expect_golden_blocks(const Recorder& recorder) {
   const ModelConfig& config = nano().config;

@@ -12,7 +12,7 @@
 
 #include "base/check.h"
 #include "cpu_kernels/registry.h"
-#include "format/gguf.h"
+#include "loaded_model.h"
 #include "model/device/forward.h"
 #include "open_device.h"
 #include "support.h"
@@ -20,28 +20,6 @@
 namespace hearth::test {
 
 using Floats = std::vector<float>;
-
-struct Model {
-  ModelConfig config;
-  ModelWeights weights;
-};
-
-struct Loaded : Model {
-  explicit Loaded(const std::filesystem::path& path) : dir(open_gguf(path)) {
-    config = read_config(dir, path.string());
-    weights = bind_weights(dir, config, path.string());
-  }
-  TensorDir dir;
-};
-
-inline const Loaded& nano() {
-  static const Loaded loaded(data("nano/nano.gguf"));
-  return loaded;
-}
-inline const Loaded& demo() {
-  static const Loaded loaded(models("demo.gguf"));
-  return loaded;
-}
 
 // A model of one block: long contexts are cheap with it.
 inline Model only_layer(const Model& model, int32_t layer) {

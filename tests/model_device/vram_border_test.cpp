@@ -53,15 +53,6 @@ struct Bordered : Runner {
   VramBorder border;
 };
 
-std::string error_of(const std::function<void()>& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace
 
 TEST_CASE("device: a cache grows into the memory of experts, with the same logits") {
