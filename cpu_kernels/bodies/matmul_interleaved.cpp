@@ -12,8 +12,10 @@ namespace hearth::HEARTH_ISA {
 
 namespace {
 
-constexpr int64_t kManyTokens = 32;  // for which turning rows back pays
+constexpr int64_t kStreamAhead = 102 * kLineBytes;  // from what is used to what is asked for
+constexpr int64_t kManyTokens = 32;                 // for which turning rows back pays
 constexpr int64_t kStripRows = 128;  // weights that stay in the second-level cache for more tokens
+
 // A step of sixteen rows: word i of each, a line. Lines further ahead are asked for one by one.
 struct InterleavedStep {
   const Byte* data;

@@ -39,7 +39,6 @@ HEARTH_INLINE void store_piece(Byte* p, __m128i piece) {
 }
 
 constexpr int kLineBytes = 64;
-constexpr int64_t kStreamAhead = 102 * kLineBytes;  // from what is used to what is asked for
 
 // Asks for a line, into the second-level cache: by the time of use the first would have lost it.
 // Made where `v` is about to be used, which no compiler moves it away from: in bursts, as they

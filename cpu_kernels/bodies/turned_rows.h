@@ -36,7 +36,6 @@ template <TensorType type>
 class TurnedStep {
  public:
   static constexpr int kWords = Format<type>::kStepBytes / 4;
-
   static constexpr int64_t kStride = (kWords + 3) / 4 * 16;  // the last store may pass the step
 
   // `data`: kWords words of each row, the rows in turn.
