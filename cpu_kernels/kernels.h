@@ -88,7 +88,8 @@ struct IndexScoreParams {
   int32_t dim;
   int64_t key_begin;
   int64_t key_end;
-  float* scores;  // [.. key_end]
+  float* scores;         // [.. key_end]
+  bool prefill = false;  // as in MatmulParams
 };
 
 // Per channel c: out[c] = sum_j softmax_j(gates[j][c] + biases[j][c]) * values[j][c].

@@ -12,14 +12,6 @@ constexpr int kRowsMin = 32;
 constexpr int kChunkRows = 256;  // whose pairs stay in the second-level cache
 constexpr int kBlockRows = 32;   // of two tiles
 
-// Words of `a` and `b` in turn, from word `first` on.
-HEARTH_INLINE Bytes interleave_words(Bytes a, Bytes b, bool upper) {
-  const Bytes low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,
-                                     39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-  return _mm512_permutex2var_epi16(a, upper ? _mm512_add_epi16(low, _mm512_set1_epi16(16)) : low,
-                                   b);
-}
-
 // Heads head .. head + heads - 1, a multiple of sixteen, of one query.
 class TileAttention {
  public:
@@ -148,9 +140,7 @@ class TileAttention {
       };
       for (int i = 0; i < 16; ++i) {
         const int32_t first = row + 2 * i;
-        const Bytes apart =
-            reinterpret_cast<Bytes>(_mm512_cvtne2ps_pbh(weight(first + 1), weight(first)));
-        store_bytes(pairs[i], interleave_words(apart, swap_halves(apart), false));
+        store_bytes(pairs[i], pair_values(weight(first), weight(first + 1)));
       }
       transpose_tile([&](int i) { return pairs[i]; }, out);
     }

@@ -25,6 +25,20 @@ HEARTH_INLINE void transpose_tile(F row, void* out) {
   }
 }
 
+// Words of `a` and `b` in turn, from word `first` on.
+HEARTH_INLINE Bytes interleave_words(Bytes a, Bytes b, bool upper) {
+  const Bytes low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8,
+                                     39, 7, 38, 6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  return _mm512_permutex2var_epi16(a, upper ? _mm512_add_epi16(low, _mm512_set1_epi16(16)) : low,
+                                   b);
+}
+
+// Sixteen values of two rows rounded to bfloat16, in pairs: a row of a right tile.
+HEARTH_INLINE Bytes pair_values(__m512 even, __m512 odd) {
+  const Bytes apart = reinterpret_cast<Bytes>(_mm512_cvtne2ps_pbh(odd, even));
+  return interleave_words(apart, swap_halves(apart), false);
+}
+
 // Adds sixteen sums to y, or sets it; `count` of them count.
 HEARTH_INLINE void write_sums(const float* sums, int count, bool adds, float* y) {
   const __mmask16 mask = static_cast<__mmask16>(0xffff >> (16 - count));

@@ -2,8 +2,8 @@
 // top_k a query.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "model/best_entries.h"
 #include "model/cache_reads.h"
 #include "model/step.h"
 
@@ -54,43 +54,16 @@ void score_keys(Step& step, int32_t layer, int32_t row, int32_t slot, int64_t ke
        .dim = dim,
        .key_begin = key_begin,
        .key_end = key_end,
-       .scores = act.index_scores.as<float>() + slot * act.entries_max});
+       .scores = act.index_scores.as<float>() + slot * act.entries_max,
+       .prefill = step.compute.prefill});
 }
 
-// Puts the top_k best of order[0, n) in front. Which of several equal ones that is depends on n.
-void partition_best(const float* scores, int32_t* order, int32_t top_k, int64_t n) {
-  for (int64_t e = 0; e < n; ++e) order[e] = static_cast<int32_t>(e);
-  std::nth_element(order, order + top_k - 1, order + n,
-                   [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
-}
-
-// Whether an entry that was left out scores the same as the least that was kept.
-bool is_cut_in_a_tie(const float* scores, const int32_t* order, int32_t top_k, int64_t n) {
-  const float least = scores[order[top_k - 1]];
-  return std::any_of(order + top_k, order + n, [&](int32_t e) { return scores[e] == least; });
-}
-
-// The top_k best of `visible` scores, in ascending order of entries. A tie at the cut falls as in
-// the golden outputs, whose program ranks the whole context with entries still to come at minus
-// infinity. With the 64 index heads of the released models no tie is to be expected: it takes
-// entries that no head matches, which score exactly 0.
-void keep_best(Step& step, int32_t row, int32_t slot, int64_t visible, int thread) {
-  const int32_t top_k = step.config.index_top_k;
+void keep_rows_best(Step& step, int32_t row, int32_t slot, int64_t visible, int thread) {
   Activations& act = step.act;
-  float* scores = act.index_scores.as<float>() + slot * act.entries_max;
-  int32_t* order = act.index_order.as<int32_t>() + thread * act.entries_max;
-  // Broken weights can make scores that don't compare: they lose to all others, but to no entry
-  // still to come.
-  constexpr float kLowest = std::numeric_limits<float>::lowest();
-  std::replace_if(
-      scores, scores + visible, [](float s) { return !(s >= kLowest); }, kLowest);
-  partition_best(scores, order, top_k, visible);
-  if (is_cut_in_a_tie(scores, order, top_k, visible)) {
-    std::fill(scores + visible, scores + act.entries_max, -std::numeric_limits<float>::infinity());
-    partition_best(scores, order, top_k, act.entries_max);
-  }
-  std::sort(order, order + top_k);
-  std::copy(order, order + top_k, act.selected.as<int32_t>() + static_cast<int64_t>(row) * top_k);
+  const int64_t entries = act.entries_max, top_k = step.config.index_top_k;
+  keep_best({act.index_scores.as<float>() + slot * entries, static_cast<size_t>(entries)}, visible,
+            act.index_order.as<int32_t>() + thread * entries,
+            {act.selected.as<int32_t>() + row * top_k, static_cast<size_t>(top_k)});
 }
 
 void select_for_group(Step& step, int32_t layer, Group group) {
@@ -113,8 +86,8 @@ void select_for_group(Step& step, int32_t layer, Group group) {
   const int64_t blocks = (longest + block - 1) / block;
   workers.for_range(group.n * blocks, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t piece = begin; piece < end; ++piece) {
-      const int32_t slot = static_cast<int32_t>(piece / blocks);
-      const int64_t first_key = piece % blocks * block;
+      const int32_t slot = static_cast<int32_t>(piece % group.n);
+      const int64_t first_key = piece / group.n * block;
       const int64_t end_key = std::min(first_key + block, visible(slot));
       if (first_key < end_key) {
         score_keys(step, layer, group.first + slot, slot, first_key, end_key);
@@ -124,8 +97,8 @@ void select_for_group(Step& step, int32_t layer, Group group) {
   workers.for_range(group.n, 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t slot = begin; slot < end; ++slot) {
       if (visible(slot) <= top_k) continue;
-      keep_best(step, group.first + static_cast<int32_t>(slot), static_cast<int32_t>(slot),
-                visible(slot), thread);
+      keep_rows_best(step, group.first + static_cast<int32_t>(slot), static_cast<int32_t>(slot),
+                     visible(slot), thread);
     }
   });
 }
