@@ -66,6 +66,8 @@ TEST_CASE("a tie at the cut keeps the larger scores and as many of the equal one
     CHECK(std::ranges::count(best, 4) == 0);
     CHECK(best.back() < 7);
   }
+  const std::vector<float> zeros = {5, 0, -0.0f, 0, 3}, same = {5, 0, 0, 0, 3};
+  CHECK(kept(zeros, 5, 4) == kept(same, 5, 4));
 }
 
 TEST_CASE("scores that do not compare lose to all others, but to no entry still to come") {
