@@ -31,6 +31,12 @@ Budgets budgets_of(const Machine& machine, const Gpu* gpu, const PlanRequest& re
   return budgets;
 }
 
+// Bytes of KV cache in the fastest tier beyond those allowed there.
+int64_t kv_over_budget(const PlanRequest& request, const MemoryMap& map, const Placement& at) {
+  const int64_t kv = at.uses_gpu() ? map.vram.kv : map.ram.kv;
+  return std::max<int64_t>(kv - request.kv_budget.value_or(kv), 0);
+}
+
 // Chunks worth trying: longer ones than the prompt or the context are of no use.
 std::vector<int32_t> chunk_sizes(const PlanRequest& request) {
   const int64_t context = std::max<int64_t>(request.work.context, kChunkMin);
@@ -115,7 +121,8 @@ class Search {
     const auto over = [](const TierPlan& tier) {
       return std::max<int64_t>(tier.used - tier.budget, 0);
     };
-    int64_t bytes = over(candidate.map.vram) + over(candidate.map.ram);
+    int64_t bytes = over(candidate.map.vram) + over(candidate.map.ram) +
+                    kv_over_budget(request_, candidate.map, candidate.placement);
     if (!has_disk_) bytes += candidate.placement.nvme_experts * model_.layers[0].expert_bytes;
     return bytes;
   }
@@ -152,6 +159,18 @@ class Search {
   Candidate best_;
   bool found_ = false;
 };
+
+void explain_kv_budget(const Candidate& found, const PlanRequest& request, Plan& plan) {
+  const int64_t over = kv_over_budget(request, found.map, found.placement);
+  if (over == 0) return;
+  const bool on_gpu = found.placement.uses_gpu();
+  plan.problems.push_back(fmt::format(
+      "the KV cache in {} is {} ({} bytes) larger than --kv-budget {}: {}. A larger --kv-budget, a "
+      "smaller context (--ctx) or fewer sessions (--parallel) would help",
+      on_gpu ? "VRAM" : "RAM", binary_size(over), over, binary_size(*request.kv_budget),
+      on_gpu ? "only the compressed rows that a token reads a few of can lie in RAM"
+             : "without a GPU it has no other place"));
+}
 
 void explain_problems(const Candidate& found, const ModelShape& model, bool has_disk, Plan& plan) {
   const auto tier = [&](const char* name, const char* option, const TierPlan& t,
@@ -326,6 +345,7 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
   plan.kv_bytes = map.vram.kv + map.ram.kv;
   plan.scratch_bytes = map.vram.scratch + map.ram.scratch;
   explain_problems(found, model, has_disk, plan);
+  explain_kv_budget(found, request, plan);
   if (plan.fits()) plan.predict = predict(costs, model, request, found.placement);
   explain(cpu, model, request, found.chunk, plan);
   return plan;

@@ -31,6 +31,9 @@ struct PlanRequest {
   int32_t chunk_tokens = 0;           // 0: the planner's choice
   std::optional<int64_t> ram_budget;  // bytes; the machine's memory less a reserve where absent
   std::optional<int64_t> gpu_budget;  // bytes of VRAM; the card's where absent
+  // Bytes of KV cache in the fastest tier: in VRAM where a GPU is used, else in RAM. What of it a
+  // GPU may leave in RAM goes there.
+  std::optional<int64_t> kv_budget;
   HitCurve hits = HitCurve::of_real_text();
   // Says which experts are in VRAM and RAM at first, and how often they are hit in place of `hits`.
   std::optional<RecordedUse> recorded;

@@ -105,6 +105,7 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       ->excludes(plan);
   add_size_option(command, "--gpu-budget", options.gpu_budget,
                   "VRAM for weights and caches, 30GiB; what is free where absent");
+  add_kv_budget_option(command, options.kv_budget);
   command.add_flag("--no-gpu", options.no_gpu, "Compute on the CPU only");
   command.add_option("--log-level", options.log_level, "What is told on standard error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error", "off"}))
@@ -115,6 +116,11 @@ void add_kv_option(CLI::App& command, std::string& kv) {
   command.add_option("--kv", kv, "How cache rows are stored")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str();
+}
+
+void add_kv_budget_option(CLI::App& command, std::optional<int64_t>& bytes) {
+  add_size_option(command, "--kv-budget", bytes,
+                  "KV cache in VRAM, or without a GPU in RAM; on a GPU the rest spills to RAM");
 }
 
 KvType parse_kv(const std::string& name) { return name == "f32" ? KvType::kF32 : KvType::kBF16; }
@@ -161,6 +167,7 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   engine_options.chunk_tokens = options.chunk_tokens;
   engine_options.ram_budget = options.ram_budget;
   engine_options.gpu_budget = options.gpu_budget;
+  engine_options.kv_budget = options.kv_budget;
   engine_options.use_gpu = !options.no_gpu;
   if (!options.plan.empty()) engine_options.plan = read_plan(options.plan);
   if (!options.trace.empty()) {

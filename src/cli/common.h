@@ -24,6 +24,7 @@ struct ModelOptions {
   int32_t chunk_tokens = 0;  // of a prompt taken at once; 0: the plan's choice
   std::optional<int64_t> ram_budget;
   std::optional<int64_t> gpu_budget;
+  std::optional<int64_t> kv_budget;
   bool no_gpu = false;
   std::string plan;   // a file; empty: one is made
   std::string trace;  // recorded routing that this one follows; empty: none
@@ -35,6 +36,7 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 // --ctx, for commands whose context doesn't follow from their input.
 void add_context_option(CLI::App& command, int64_t& context);
 void add_kv_option(CLI::App& command, std::string& kv);
+void add_kv_budget_option(CLI::App& command, std::optional<int64_t>& bytes);
 KvType parse_kv(const std::string& name);
 // A number of bytes, with or without a unit: 64GiB.
 void add_size_option(CLI::App& command, const std::string& name, std::optional<int64_t>& bytes,

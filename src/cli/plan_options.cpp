@@ -137,6 +137,7 @@ void add_plan_options(CLI::App& command, PlanOptions& options) {
   add_size_option(command, "--ram-budget", request.ram_budget,
                   "Memory for weights and caches: 64GiB");
   add_size_option(command, "--gpu-budget", request.gpu_budget, "VRAM for weights and caches");
+  add_kv_budget_option(command, request.kv_budget);
 }
 
 }  // namespace hearth::cli

@@ -37,6 +37,7 @@ struct EngineOptions {
   int32_t chunk_tokens = 0;           // of a prompt taken at once; 0: the plan's choice
   std::optional<int64_t> ram_budget;  // bytes for weights and caches; what is free where absent
   std::optional<int64_t> gpu_budget;  // the same of VRAM; 0: no GPU is used
+  std::optional<int64_t> kv_budget;   // of KV cache in VRAM, without a GPU in RAM
   bool use_gpu = true;                // where there is one
   std::function<FoundDevice()> open_gpu = [] { return open_device(0); };
   std::optional<Plan> plan;  // to be followed; made from this machine where absent

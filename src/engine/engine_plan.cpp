@@ -44,6 +44,7 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
   request.kv = kv_name(options.kv);
   request.for_engine = true;
   request.gpu_budget = options.gpu_budget;
+  request.kv_budget = options.kv_budget;
   request.chunk_tokens = options.chunk_tokens;
   request.ram_budget = options.ram_budget.value_or(free_ram_budget());
   request.recorded = options.recorded;
@@ -205,8 +206,9 @@ Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Dev
   PlanRequest request = request_of(options, model.config);
   request.use_gpu = device != nullptr;
   Plan plan = make_plan(assumed_machine(device, request.isa), shape, request);
-  if (!plan.fits() && options.ram_budget) {
-    throw Error(fmt::format("{}", fmt::join(plan.problems, "; ")), "--ram-budget", "");
+  if (!plan.fits() && (options.ram_budget || options.kv_budget)) {
+    throw Error(fmt::format("{}", fmt::join(plan.problems, "; ")),
+                options.ram_budget ? "--ram-budget" : "--kv-budget", "");
   }
   return plan;
 }

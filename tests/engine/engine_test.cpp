@@ -482,6 +482,9 @@ TEST_CASE("a plan is replayed, and refused where it is of something else") {
         std::string::npos);
   CHECK(refusal([](EngineOptions& o) { o.sessions = 2; }).find("2 are wanted") !=
         std::string::npos);
+  CHECK(refusal([](EngineOptions& o) {
+          o.plan.reset(), o.kv_budget = 1000;
+        }).find("larger than --kv-budget") != std::string::npos);
   CHECK(refusal([](EngineOptions& o) { o.ram_budget = 1000; }).find("bytes of memory") !=
         std::string::npos);
   CHECK(refusal([](EngineOptions& o) { o.plan->vram.used = 1; }).find("GPU") != std::string::npos);
