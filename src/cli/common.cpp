@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "cli/progress.h"
 #include "offload/plan/plan_json.h"
-#include "offload/sim/recorded_use.h"
+#include "offload/sim/trace_use.h"
 
 namespace hearth::cli {
 namespace {

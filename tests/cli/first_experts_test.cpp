@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "device/fake_device.h"
 #include "engine/engine.h"
-#include "offload/sim/recorded_use.h"
+#include "offload/sim/trace_use.h"
 #include "program.h"
 #include "support.h"
 
