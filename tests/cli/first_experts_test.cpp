@@ -240,7 +240,7 @@ TEST_CASE("run and bench take a trace, say so, and plan --trace gives the plan t
   for (const Ran& ran : {with(run, {"--trace", recorded.path()}), followed}) {
     CAPTURE(ran.err);
     CHECK(ran.exit_code == 0);
-    CHECK(ran.err.find("those at first are what a recorded text used most") != std::string::npos);
+    CHECK(ran.err.find("in 5 of 5 layers those likely to be used most") != std::string::npos);
   }
   const Ran bench =
       with({"bench", "-p", "16", "-n", "2", "-r", "1", "--json"}, {"--trace", recorded.path()});
