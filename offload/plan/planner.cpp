@@ -188,9 +188,9 @@ std::string explain_first(const ModelShape& model, const PlanRequest& request) {
         "no recorded routing says which experts are used most (--trace): each layer has as many "
         "in a tier, in VRAM at first those of the lowest numbers{}",
         tables == 0 ? ""
-                    : fmt::format("; {} layers routed by token id have in VRAM and RAM at first "
-                                  "those that their tables name for frequent tokens",
-                                  tables));
+                    : fmt::format("; where token ids choose, in {} of {} layers, VRAM and RAM "
+                                  "begin with those that the tables name for frequent tokens",
+                                  tables, model.layers.size()));
   }
   const RecordedUse& recorded = *request.recorded;
   return fmt::format(
