@@ -74,6 +74,14 @@ void level(int64_t count, int64_t begin, int64_t most, const std::vector<int64_t
   }
 }
 
+// A layer's experts, those of the most use first.
+std::vector<int32_t> by_use(const std::vector<double>& use) {
+  std::vector<int32_t> order(use.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::ranges::stable_sort(order, std::greater(), [&](int32_t expert) { return use[expert]; });
+  return order;
+}
+
 }  // namespace
 
 int64_t program_bytes(const ModelShape& model) { return kProgramBytes + kTokenBytes * model.vocab; }
@@ -186,6 +194,7 @@ std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& 
     layers[i].vram_experts = static_cast<int32_t>(vram[i]);
     layers[i].ram_experts = static_cast<int32_t>(ram[i]);
     layers[i].nvme_experts = static_cast<int32_t>(model.experts - vram[i] - ram[i]);
+    layers[i].order = by_use(model.layers[i].likely_use);
   }
   return layers;
 }

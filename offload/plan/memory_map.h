@@ -49,7 +49,8 @@ void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement
 int64_t lent_experts(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,
                      int32_t parallel);
 
-// Experts of each layer, spread evenly.
+// Experts of each layer, spread evenly; in order where the layer tells which are likely used most,
+// of equals the lower number first.
 std::vector<LayerPlan> spread_experts(const ModelShape& model, const Placement& placement);
 // By how often each was picked, `picks` [layers * experts]: VRAM takes those of the layers on the
 // GPU with the most picks, RAM the next ones of all layers; of equals the lower number.

@@ -20,9 +20,12 @@ struct MatrixUse {
 };
 
 struct LayerShape {
-  int32_t ratio = 0;             // tokens a compressed row stands for: 0 (none), 4 (CSA), 128 (HCA)
-  bool hashed = false;           // experts follow from the token alone
-  std::vector<MatrixUse> dense;  // read by every token
+  int32_t ratio = 0;    // tokens a compressed row stands for: 0 (none), 4 (CSA), 128 (HCA)
+  bool hashed = false;  // experts follow from the token alone
+  // [experts] of a hashed layer how often its table makes each likely to be used, in any unit;
+  // empty: nothing is known of that.
+  std::vector<double> likely_use;
+  std::vector<MatrixUse> dense;   // read by every token
   std::vector<MatrixUse> expert;  // of one routed expert
   int64_t dense_bytes = 0;   // everything but the routed experts, what is never multiplied included
   int64_t expert_bytes = 0;  // one routed expert

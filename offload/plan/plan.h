@@ -18,7 +18,7 @@ struct LayerPlan {
   int32_t ram_experts = 0;
   int32_t nvme_experts = 0;
   // All of the layer's experts: the first `vram_experts` of them lie in VRAM at first, the next
-  // `ram_experts` in RAM. Empty: nothing is known of them, and their numbers are the order.
+  // `ram_experts` in RAM. Empty: nothing is known of their use, and their numbers are the order.
   std::vector<int32_t> order = {};
 };
 

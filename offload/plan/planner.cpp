@@ -199,10 +199,17 @@ void explain_problems(const Candidate& found, const ModelShape& model, bool has_
 }
 
 // Which experts are the ones that lie in VRAM and RAM at first.
-std::string explain_first(const PlanRequest& request) {
+std::string explain_first(const ModelShape& model, const PlanRequest& request) {
   if (!request.recorded) {
-    return "no recorded routing says which experts are used most (--trace): each layer has as many "
-           "in a tier, in VRAM at first those of the lowest numbers";
+    const auto tables = std::ranges::count_if(
+        model.layers, [](const LayerShape& layer) { return !layer.likely_use.empty(); });
+    return fmt::format(
+        "no recorded routing says which experts are used most (--trace): each layer has as many "
+        "in a tier, in VRAM at first those of the lowest numbers{}",
+        tables == 0 ? ""
+                    : fmt::format("; where token ids choose, in {} of {} layers, VRAM and RAM "
+                                  "begin with those that the tables name for frequent tokens",
+                                  tables, model.layers.size()));
   }
   const RecordedUse& recorded = *request.recorded;
   return fmt::format(
@@ -248,7 +255,7 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
                     "of the picks",
                     at.ram_experts, at.nvme_experts, 100 * plan.predict.memory_hit_rate));
   }
-  if (plan.divides_experts()) say(explain_first(request));
+  if (plan.divides_experts()) say(explain_first(model, request));
   say(
       fmt::format("prompts are read {} tokens at a time: the longer, the fewer times the experts "
                   "are read, but {} of scratch are taken for it",

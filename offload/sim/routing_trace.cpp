@@ -162,6 +162,23 @@ int64_t RoutingTrace::tokens() const {
   return std::accumulate(sequences.begin(), sequences.end(), int64_t{0});
 }
 
+std::pair<RoutingTrace, RoutingTrace> split_trace(const RoutingTrace& trace, int64_t tokens) {
+  HEARTH_CHECK(tokens >= 0 && tokens <= trace.tokens());
+  const RoutingTrace empty = {trace.layers, trace.experts, trace.used, {}, {}};
+  RoutingTrace before = empty, after = empty;
+  int64_t left = tokens;
+  for (const int64_t length : trace.sequences) {
+    const int64_t part = std::min(left, length);
+    if (part > 0) before.sequences.push_back(part);
+    if (length > part) after.sequences.push_back(length - part);
+    left -= part;
+  }
+  const auto border = trace.picks.begin() + tokens * trace.layers * trace.used;
+  before.picks.assign(trace.picks.begin(), border);
+  after.picks.assign(border, trace.picks.end());
+  return {std::move(before), std::move(after)};
+}
+
 void write_trace(const RoutingTrace& trace, const std::filesystem::path& path) {
   HEARTH_CHECK(std::ssize(trace.picks) == trace.tokens() * trace.layers * trace.used);
   const std::vector<unsigned char> header = header_of(trace);

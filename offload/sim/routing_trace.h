@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace hearth {
@@ -36,6 +37,9 @@ constexpr int32_t kTraceUsedMax = 256;
 
 // Whether a trace can have this shape.
 bool is_trace_shape(int64_t layers, int64_t experts, int64_t used);
+
+// The first `tokens`, and those that follow; a sequence across the border becomes two.
+std::pair<RoutingTrace, RoutingTrace> split_trace(const RoutingTrace& trace, int64_t tokens);
 
 // Overwrites `path`. Throws Error where it can't be written; then no file is left.
 void write_trace(const RoutingTrace& trace, const std::filesystem::path& path);

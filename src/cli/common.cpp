@@ -4,6 +4,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <charconv>
 #include <fstream>
 #include <iostream>
@@ -11,7 +12,7 @@
 #include "base/error.h"
 #include "cli/progress.h"
 #include "offload/plan/plan_json.h"
-#include "offload/sim/recorded_use.h"
+#include "offload/sim/trace_use.h"
 
 namespace hearth::cli {
 namespace {
@@ -75,8 +76,11 @@ void tell(const Engine& engine, const std::string& name, bool no_gpu) {
         cache->slots(), int64_t{engine.config().experts} * engine.config().layers,
         format_bytes(static_cast<double>(cache->bytes())));
   }
-  if (plan.divides_experts() && !plan.layers.front().order.empty()) {
-    spdlog::info("experts in memory: those at first are what a recorded text used most");
+  const auto ordered = std::ranges::count_if(
+      plan.layers, [](const LayerPlan& layer) { return !layer.order.empty(); });
+  if (plan.divides_experts() && ordered > 0) {
+    spdlog::info("experts in memory at first: in {} of {} layers those likely to be used most",
+                 ordered, plan.layers.size());
   }
   for (const std::string& note : engine.notes()) spdlog::warn("{}", note);
 }

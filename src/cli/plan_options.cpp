@@ -13,7 +13,7 @@
 #include "offload/machine/describe.h"
 #include "offload/machine/machine_json.h"
 #include "offload/machine/topology.h"
-#include "offload/sim/recorded_use.h"
+#include "offload/sim/trace_use.h"
 
 namespace hearth::cli {
 namespace {

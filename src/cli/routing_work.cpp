@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <tuple>
+
 #include "base/check.h"
 #include "base/error.h"
 #include "base/hash.h"
@@ -29,17 +31,36 @@ RoutingModel routing_of(const std::string& model, std::string& name) {
   return routing;
 }
 
+// Throws Error where the trace is of another model than was named, or asked for by a plan.
+void check_model(const RoutingSource& source, const RoutingTrace& trace) {
+  if (source.model.empty() && !source.for_plan) return;
+  std::string name;
+  const RoutingModel model = routing_of(source.model, name);
+  check_routing_shape({trace.layers, trace.experts, trace.used}, source.trace,
+                      {model.layers, model.experts, model.used}, name);
+}
+
+std::string hash_of(const RoutingTrace& trace) {
+  ResultHash hash;
+  hash.add(std::span<const uint16_t>(trace.picks));
+  return format_hash(hash.value());
+}
+
 RoutingWork recorded(const RoutingSource& source) {
   const std::string name = std::filesystem::path(source.trace).filename().string();
-  RoutingWork work = {name, read_trace(source.trace), {}};
-  if (work.trace.tokens() == 0)
-    throw Error("holds no tokens", source.trace, "Record a longer text");
-  if (source.model.empty() && !source.model_must_match) return work;
-  std::string model_name;
-  const RoutingModel model = routing_of(source.model, model_name);
-  const RoutingTrace& trace = work.trace;
-  check_routing_shape({trace.layers, trace.experts, trace.used}, source.trace,
-                      {model.layers, model.experts, model.used}, model_name);
+  RoutingTrace trace = read_trace(source.trace);
+  const int64_t known = source.for_plan ? trace.tokens() / 2 : 0;
+  if (trace.tokens() == 0 || (source.for_plan && known == 0)) {
+    throw Error(fmt::format("holds {}", trace.tokens() == 0 ? "no tokens" : "a single token"),
+                source.trace, "Record a longer text");
+  }
+  check_model(source, trace);
+  RoutingWork work = {name, hash_of(trace), {}, {}, {}};
+  if (source.for_plan) {
+    std::tie(work.known, work.trace) = split_trace(trace, known);
+  } else {
+    work.trace = std::move(trace);
+  }
   return work;
 }
 
@@ -50,6 +71,7 @@ RoutingWork drawn(const RoutingSource& source) {
   RoutingGenerator generator(model, source.seed);
   work.name += fmt::format(", drawn with seed {}", source.seed);
   work.trace = generator.generate(std::span(&source.tokens, 1));
+  work.hash = hash_of(work.trace);
   work.popularity = generator.popularity();
   return work;
 }
@@ -60,15 +82,10 @@ RoutingWork routing_work(const RoutingSource& source) {
   return source.trace.empty() ? drawn(source) : recorded(source);
 }
 
-std::string trace_hash(const RoutingTrace& trace) {
-  ResultHash hash;
-  hash.add(std::span<const uint16_t>(trace.picks));
-  return format_hash(hash.value());
-}
-
 std::vector<NamedPolicy> policies_for(const RoutingWork& work) {
   std::vector<NamedPolicy> policies = {kStatic, kLfu, kLru, kHearth, kOptimal};
   if (!work.popularity.empty()) policies.insert(policies.begin(), kPopular);
+  if (work.known.tokens() > 0) policies.insert(policies.begin(), kPlanned);
   return policies;
 }
 

@@ -6,29 +6,32 @@
 #include <vector>
 
 #include "offload/sim/accesses.h"
-#include "offload/store/cache_policy.h"
 #include "offload/sim/routing_trace.h"
+#include "offload/store/cache_policy.h"
 
 namespace hearth::cli {
 
 // What is simulated, and in words where it comes from.
 struct RoutingWork {
   std::string name;
+  std::string hash;    // of all picks, recorded or drawn
+  RoutingTrace known;  // of a recording what a plan goes by, and is not simulated
   RoutingTrace trace;
   std::vector<double> popularity;  // over all text, where it is known
 };
 
 struct RoutingSource {
-  std::string model;              // flash, pro or a file; empty: the demo model
-  std::string trace;              // a file; empty: one is drawn
-  bool model_must_match = false;  // of a recorded trace, also where none was named
-  bool random = false;            // drawn without any habits: all experts alike
-  int64_t tokens = 0;             // to draw
+  std::string model;  // flash, pro or a file; empty: the demo model
+  std::string trace;  // a file; empty: one is drawn
+  // With a plan: a recorded trace must be of the model, also where none was named, and the plan
+  // goes by its first half, so that it hasn't seen what is simulated.
+  bool for_plan = false;
+  bool random = false;  // drawn without any habits: all experts alike
+  int64_t tokens = 0;   // to draw
   uint64_t seed = 1;
 };
 // Throws Error.
 RoutingWork routing_work(const RoutingSource& source);
-std::string trace_hash(const RoutingTrace& trace);
 
 struct NamedPolicy {
   std::string_view name;
@@ -37,6 +40,7 @@ struct NamedPolicy {
   bool operator==(const NamedPolicy& other) const { return name == other.name; }
 };
 constexpr NamedPolicy kPopular = {"popular", "a fixed list, the most used over all text", true};
+constexpr NamedPolicy kPlanned = {"planned", "a fixed list, what the plan begins with", true};
 constexpr NamedPolicy kStatic = {"static", "a fixed list, the most used of this very text", true};
 constexpr NamedPolicy kLfu = {"lfu", "gives up the least often used; old uses fade", false};
 constexpr NamedPolicy kLru = {"lru", "gives up the least recently used", false};

@@ -49,6 +49,7 @@ Residency residency_of(const NamedPolicy& policy, const RoutingWork& work,
                        const Accesses& accesses) {
   if (!policy.fixed) return {[policy, &accesses] { return make_policy(policy, accesses); }, {}};
   if (policy == kPopular) return {{}, work.popularity};
+  if (policy == kPlanned) return {};
   const std::vector<int64_t> uses = count_uses(accesses);
   return {{}, {uses.begin(), uses.end()}};
 }
@@ -74,8 +75,11 @@ ClockRuns run_all(const PlanCase& planned, const Plan& plan, const RoutingWork& 
     bar.show(std::ssize(all.runs), std::ssize(policies));
   }
   if (!found) {
-    throw usage_error("needs the popularity over all text, which a recorded trace doesn't tell",
-                      "--policy " + options.policy, "Choose another policy");
+    throw usage_error(
+        options.policy == kPlanned.name
+            ? "needs a recorded trace that the plan goes by (--trace)"
+            : "needs the popularity over all text, which a recorded trace doesn't tell",
+        "--policy " + options.policy, "Choose another policy");
   }
   if (settings.prefetch > 0) {
     ClockSettings without = settings;
@@ -141,6 +145,7 @@ Json report(const PlanCase& planned, const Plan& plan, const RoutingWork& work,
                  {"machine", planned.machine.name},
                  {"workload", work.name},
                  {"depth", plan.work.depth},
+                 {"planned_from_tokens", work.known.tokens()},
                  {"tokens", work.trace.tokens()},
                  {"measured_tokens", runs.main().result.tokens},
                  {"plan_hash", format_hash(plan.hash())},
@@ -158,7 +163,7 @@ Json report(const PlanCase& planned, const Plan& plan, const RoutingWork& work,
                  {"stall_ms", options.stall_ms},
                  {"policy", policies[runs.chosen]},
                  {"policies", policies},
-                 {"trace_hash", trace_hash(work.trace)},
+                 {"trace_hash", work.hash},
                  {"result_hash", format_hash(runs.main().result.hash())}};
   if (runs.without_guess) result["prefetch"] = prefetch_json(runs, options);
   return result;
@@ -226,8 +231,12 @@ void print_text(const PlanCase& planned, const Plan& plan, const RoutingWork& wo
                 const ClockRuns& runs) {
   const ClockRuns::Run& main = runs.main();
   const Prediction& predict = plan.predict;
-  fmt::print("{} on {}\n{}: {} tokens, {} of them measured, at {} tokens of context\n\n",
-             planned.shape.name, planned.machine.name, work.name, work.trace.tokens(),
+  fmt::print("{} on {}\n{}: ", planned.shape.name, planned.machine.name, work.name);
+  if (work.known.tokens() > 0) {
+    fmt::print("its first {} tokens, which the plan goes by, are not simulated;\n",
+               work.known.tokens());
+  }
+  fmt::print("{} tokens, {} of them measured, at {} tokens of context\n\n", work.trace.tokens(),
              main.result.tokens, plan.work.depth);
   fmt::print("  simulated  {} tok/s with the policy {}\n", rate(main.result.tok_s()),
              main.policy.name);
@@ -248,8 +257,8 @@ void print_text(const PlanCase& planned, const Plan& plan, const RoutingWork& wo
   }
   fmt::print("\n");
   print_table(runs, plan);
-  fmt::print("\nplan {}, trace hash {}, result hash {}\n", format_hash(plan.hash()),
-             trace_hash(work.trace), format_hash(main.result.hash()));
+  fmt::print("\nplan {}, trace hash {}, result hash {}\n", format_hash(plan.hash()), work.hash,
+             format_hash(main.result.hash()));
 }
 
 }  // namespace

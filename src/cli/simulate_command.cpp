@@ -14,6 +14,7 @@
 #include "cli/routing_work.h"
 #include "cli/simulate_clock.h"
 #include "offload/sim/cache_curves.h"
+#include "offload/sim/trace_use.h"
 
 namespace hearth::cli {
 namespace {
@@ -91,7 +92,7 @@ Json report(const RoutingWork& work, const Simulation& simulation, const Simulat
           {"uses", simulation.accesses().keys.size()},
           {"held", held},
           {"policies", policies},
-          {"trace_hash", trace_hash(work.trace)}};
+          {"trace_hash", work.hash}};
 }
 
 void print_text(const Json& result) {
@@ -147,7 +148,7 @@ RoutingSource source_of(const SimulateOptions& options) {
   const PlanOptions& asked = options.clock.asked;
   return {.model = asked.model,
           .trace = options.trace,
-          .model_must_match = !asked.machine.empty(),
+          .for_plan = !asked.machine.empty(),
           .random = asked.routing == "random",
           .tokens = options.tokens,
           .seed = options.clock.settings.seed};
@@ -174,8 +175,10 @@ void simulate_caches(const SimulateOptions& options) {
 void simulate(const SimulateOptions& options) {
   if (options.clock.asked.machine.empty()) return simulate_caches(options);
   check_clock_options(options.clock);
-  const PlanCase planned = plan_case(options.clock.asked);
-  simulate_clock(planned, routing_work(source_of(options)), options.clock, options.json);
+  PlanCase planned = plan_case(options.clock.asked);
+  const RoutingWork work = routing_work(source_of(options));
+  if (work.known.tokens() > 0) planned.request.recorded = recorded_use(work.known, work.name);
+  simulate_clock(planned, work, options.clock, options.json);
 }
 
 // Options of the plan and the clock mean nothing without a machine.
@@ -189,7 +192,7 @@ void add_clock_options(CLI::App& command, ClockOptions& options) {
   const size_t others = command.get_options().size();
   add_plan_options(command, options.asked);
   command.add_option("--policy", options.policy, "Who leaves a full tier, of the detailed figures")
-      ->check(CLI::IsMember({"popular", "static", "lfu", "lru", "hearth", "optimal"}))
+      ->check(CLI::IsMember({"popular", "planned", "static", "lfu", "lru", "hearth", "optimal"}))
       ->capture_default_str();
   command.add_option("--warm-up", options.warm_up, "Percent of the tokens that are not measured")
       ->capture_default_str();
@@ -214,7 +217,8 @@ void add_simulate(CLI::App& app) {
   command->add_option("MODEL", options->clock.asked.model,
                       "flash, pro or a GGUF file; the small demo model where absent");
   command->add_option("--trace", options->trace,
-                      "Routing recorded by hearth trace; drawn at random where absent");
+                      "Routing recorded by hearth trace; drawn at random where absent. A plan "
+                      "(--machine) goes by its first half, the second is simulated");
   command->add_option("--tokens", options->tokens, "Tokens to draw")
       ->check(CLI::Range(1, 1000000))
       ->capture_default_str();

@@ -45,8 +45,8 @@ LinkRates link_rates(const Plan& plan, const Device& device,
 bool uses_cache(const Plan& plan);
 // Each layer's experts in the order in which VRAM takes them, [layers * experts].
 std::vector<int32_t> first_in_vram(const Plan& plan, int32_t experts);
-// What a cache holds at first, as keys layer * experts + expert: nothing where no recorded text
-// told which experts to take.
+// What a cache holds at first, as keys layer * experts + expert: nothing of layers of whose experts
+// the plan has no order.
 std::vector<int32_t> first_in_cache(const Plan& plan, int32_t experts);
 // Which weights the plan has in memory of the host; nothing where it doesn't fit, and files are
 // read on use.

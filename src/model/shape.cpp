@@ -9,6 +9,7 @@
 #include "model/kv_cache.h"
 #include "model/step.h"
 #include "model/synth_layout.h"
+#include "model/table_use.h"
 #include "offload/store/expert_slots.h"
 #include "offload/store/weight_memory.h"
 
@@ -156,6 +157,7 @@ ModelShape shape_of(const TensorDir& dir, const ModelConfig& config, const Kerne
     LayerShape layer;
     layer.ratio = static_cast<int32_t>(config.kinds[i]);
     layer.hashed = i < config.hash_layers;
+    if (layer.hashed) layer.likely_use = table_use(dir, config, i);
     shape.layers.push_back(std::move(layer));
   }
   add_tensors(dir, shape);

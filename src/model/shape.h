@@ -1,4 +1,5 @@
-// The planner's view of a model, taken from its header: no weight is read.
+// The planner's view of a model, taken from its header: no weight is read, of data only the tables
+// of hash-routed layers.
 #pragma once
 
 #include <string>

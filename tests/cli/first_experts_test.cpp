@@ -1,4 +1,5 @@
-// Which experts an engine has in memory at first: those that a recorded text used most.
+// Which experts an engine has in memory at first: those that a recorded text used most, or that
+// tables of token ids name.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -9,7 +10,7 @@
 #include "base/error.h"
 #include "device/fake_device.h"
 #include "engine/engine.h"
-#include "offload/sim/recorded_use.h"
+#include "offload/sim/trace_use.h"
 #include "program.h"
 #include "support.h"
 
@@ -153,10 +154,36 @@ TEST_CASE(
   replay.plan->layers[1].order.pop_back();
   CHECK_THROWS_WITH_AS(Engine::open(replay), doctest::Contains("doesn't place the 16 experts"),
                        Error);
+}
 
-  // Without a recording it is empty.
+TEST_CASE("without a recording a cache begins with what the tables of hash-routed layers name") {
+  const Recorded recorded;
+  EngineOptions options = demo_options(recorded);
   options.recorded.reset();
-  CHECK(in_cache(*open_with_cache(options, 30)->cache()).empty());
+  const auto engine = open_with_cache(options, 30);
+  REQUIRE(engine != nullptr);
+  const Plan& plan = engine->plan();
+  std::set<int32_t> expected;
+  int64_t named = 0, lowest = 0;  // picks that the first quarter of each layer serves
+  for (int32_t layer = 0; layer < kLayers; ++layer) {
+    const LayerPlan& at = plan.layers[layer];
+    REQUIRE(at.order.size() == (layer < 2 ? kExperts : 0));
+    if (layer >= 2) continue;
+    for (int32_t i = 0; i < at.ram_experts; ++i) expected.insert(layer * kExperts + at.order[i]);
+    const std::set<int32_t> quarter(at.order.begin(), at.order.begin() + kExperts / 4);
+    for (int64_t token = 0; token < recorded.trace.tokens(); ++token) {
+      for (const uint16_t expert : recorded.trace.at(token, layer)) {
+        named += quarter.contains(expert);
+        lowest += expert < kExperts / 4;
+      }
+    }
+  }
+  CHECK(in_cache(*engine->cache()) == expected);
+  CHECK(static_cast<double>(named) > 1.2 * static_cast<double>(lowest));
+
+  EngineOptions replay = options;
+  replay.plan = plan;
+  CHECK(in_cache(*Engine::open(replay)->cache()) == expected);
 }
 
 TEST_CASE("VRAM holds at first what the recorded text used most, the cache what follows it") {
@@ -240,7 +267,7 @@ TEST_CASE("run and bench take a trace, say so, and plan --trace gives the plan t
   for (const Ran& ran : {with(run, {"--trace", recorded.path()}), followed}) {
     CAPTURE(ran.err);
     CHECK(ran.exit_code == 0);
-    CHECK(ran.err.find("those at first are what a recorded text used most") != std::string::npos);
+    CHECK(ran.err.find("in 5 of 5 layers those likely to be used most") != std::string::npos);
   }
   const Ran bench =
       with({"bench", "-p", "16", "-n", "2", "-r", "1", "--json"}, {"--trace", recorded.path()});

@@ -129,7 +129,7 @@ TEST_CASE("run follows a plan that was written, and says which") {
   CHECK(ran.err.find("32 tokens of a prompt at a time") != std::string::npos);
 
   Json changed = plan;
-  changed["layers"][0]["ram"] = 0;
+  changed["layers"][4]["ram"] = 0;
   std::ofstream(file, std::ios::trunc) << changed.dump();
   const Ran refused = run_hearth(run);
   CHECK(refused.exit_code == 1);

@@ -1,6 +1,7 @@
 // `trace` and `simulate` from outside.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -233,8 +234,8 @@ TEST_CASE("simulate --machine decodes on a virtual clock, beside what the plan p
   const Ran demo =
       run_hearth({"simulate", "--machine", machine, "--trace", trace, "--prefetch", "1"});
   CHECK(demo.exit_code == 0);
-  for (const char* part : {"simulated", "predicted", "tok/s", "of it", "nothing is read",
-                           "prefetch", "optimal", "result hash"}) {
+  for (const char* part : {"which the plan goes by", "planned", "simulated", "predicted", "tok/s",
+                           "of it", "nothing is read", "prefetch", "optimal", "result hash"}) {
     CAPTURE(part);
     CHECK(contains(demo.out, part));
   }
@@ -243,6 +244,58 @@ TEST_CASE("simulate --machine decodes on a virtual clock, beside what the plan p
   const Ran other = run_hearth({"simulate", "pro", "--machine", machine, "--trace", trace});
   CHECK(other.exit_code == 1);
   CHECK(contains(other.err, "has 5 layers of 16 experts"));
+}
+
+TEST_CASE("simulate plans by the first half of a recorded trace and decodes the second") {
+  const std::string machine = test::profiles() / "zen4-2c-24g.json";
+  const test::TemporaryFolder folder;
+  const std::string file = folder.path() / "a.trace", text = folder.path() / "text";
+  std::ofstream(text) << test::read_text(test::data("demo/demo.txt")).substr(0, 2000);
+  REQUIRE(run_hearth({"trace", "-f", text, "--out", file, "--ctx", "100"}).exit_code == 0);
+  const RoutingTrace trace = read_trace(file);
+  const int64_t half = trace.tokens() / 2;
+  const std::vector<std::string> asked = {
+      "simulate",  "--machine", machine,    "--trace", file,     "--ctx",        "256",
+      "--warm-up", "0",         "--policy", "lru",     "--json", "--ram-budget", "75MiB"};
+  const json result = parsed(run_hearth(asked));
+  CHECK(result["planned_from_tokens"] == half);
+  CHECK(result["tokens"] == trace.tokens() - half);
+  const int64_t ram = result["experts"]["ram"];
+  REQUIRE(ram > 10);
+  REQUIRE(ram < 70);
+
+  // The fixed list: what the first half used most, of all layers together.
+  std::vector<std::pair<int64_t, int32_t>> uses;  // less than none, so that sorting puts most first
+  for (int32_t key = 0; key < 5 * 16; ++key) uses.emplace_back(0, key);
+  const auto key_of = [](size_t pick, uint16_t expert) { return pick / 2 % 5 * 16 + expert; };
+  const size_t border = half * 5 * 2;
+  for (size_t i = 0; i < border; ++i) --uses[key_of(i, trace.picks[i])].first;
+  std::ranges::sort(uses);
+  std::set<size_t> first;
+  for (int64_t i = 0; i < ram; ++i) first.insert(uses[i].second);
+  int64_t hits = 0;
+  for (size_t i = border; i < trace.picks.size(); ++i)
+    hits += first.contains(key_of(i, trace.picks[i]));
+  const auto held = [&](const char* name) {
+    return policy(result, name)["hit_rate"]["ram"].get<double>();
+  };
+  CHECK(held("planned") == doctest::Approx(static_cast<double>(hits) /
+                                           static_cast<double>(trace.picks.size() - border)));
+  CHECK(held("static") > held("planned"));  // it has seen what is simulated
+
+  // Hit rates are predicted from the same half: by the plan that `plan --trace` makes of it alone.
+  const std::string known = folder.path() / "known.trace";
+  write_trace(split_trace(trace, half).first, known);
+  const json plan = parsed(run_hearth({"plan", "--machine", machine, "--trace", known, "--ctx",
+                                       "256", "--ram-budget", "75MiB", "--json"}));
+  CHECK(result["plan_hash"] == plan["hash"]);
+  CHECK(result["predict"]["memory_hit_rate"] == plan["predict"]["memory_hit_rate"]);
+  CHECK(result["predict"]["decode_tok_s"] == plan["predict"]["decode_tok_s"]);
+
+  write_trace(split_trace(trace, 1).first, known);
+  const Ran single = run_hearth({"simulate", "--machine", machine, "--trace", known});
+  CHECK(single.exit_code == 1);
+  CHECK(contains(single.err, "holds a single token"));
 }
 
 TEST_CASE("simulate --machine says what is wrong with what it is given") {
@@ -277,6 +330,7 @@ TEST_CASE("simulate --machine says what is wrong with what it is given") {
            Case{{"--machine", machine, "--isa", "amx"}, 1, "no rates of the amx kernels"},
            Case{{"--machine", machine, "--ram-budget", "1MiB"}, 1, "RAM lacks"},
            Case{{"--machine", machine, "--trace", trace, "--policy", "popular"}, 2, "popular"},
+           Case{{"--machine", machine, "--policy", "planned"}, 2, "needs a recorded trace"},
        }) {
     std::vector<std::string> arguments = {"simulate"};
     arguments.insert(arguments.end(), c.arguments.begin(), c.arguments.end());

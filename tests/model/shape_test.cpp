@@ -7,6 +7,7 @@
 #include "format/gguf.h"
 #include "model/kv_cache.h"
 #include "model/shape.h"
+#include "model/weights.h"
 #include "support.h"
 
 namespace hearth {
@@ -111,6 +112,42 @@ TEST_CASE("a file's shape has its bytes, and its caches those that are then made
       CHECK(planned == KvCache(config, kv, context, limits).bytes());
     }
   }
+}
+
+TEST_CASE("tables of token ids tell which experts are likely used; wrong ones tell nothing") {
+  TensorDir dir = open_gguf(test::models("demo.gguf"));
+  const ModelConfig config = read_config(dir, "demo");
+  REQUIRE(config.hash_layers == 2);
+  const auto use_of = [&](int layer) {
+    return shape_of(dir, config, choose_kernels(""), KvType::kF32).layers[layer].likely_use;
+  };
+  const ModelWeights weights = bind_weights(dir, config, "demo");
+  for (int layer = 0; layer < 2; ++layer) {
+    std::vector<double> expected(config.experts, 0);
+    const std::vector<int32_t>& table = weights.layers[layer].moe.hash_table;
+    for (size_t i = 0; i < table.size(); ++i) {
+      expected[table[i]] += 1 / (static_cast<double>(i / config.experts_used) + 100);
+    }
+    const std::vector<double> use = use_of(layer);
+    REQUIRE(use.size() == expected.size());
+    for (size_t e = 0; e < use.size(); ++e) CHECK(use[e] == doctest::Approx(expected[e]));
+  }
+  CHECK(use_of(2).empty());
+  CHECK(released("flash").layers[0].likely_use.empty());
+
+  TensorEntry& entry = dir.tensors.at("blk.0.ffn_gate_tid2eid.weight");
+  const TensorEntry whole = entry;
+  std::vector<unsigned char> bytes(entry.data, entry.data + entry.bytes);
+  entry.data = bytes.data();
+  CHECK(use_of(0).size() == 16);
+  bytes[4 * 999] = 16;  // no expert of that number
+  CHECK(use_of(0).empty());
+  entry = whole;
+  std::swap(entry.dims[0], entry.dims[1]);
+  CHECK(use_of(0).empty());
+  entry = whole;
+  entry.type = TensorType::kF32;
+  CHECK(use_of(0).empty());
 }
 
 TEST_CASE("KV of Flash at a million tokens: 6.7 GiB that grow with the context") {

@@ -368,6 +368,32 @@ TEST_CASE("experts are spread evenly, over the layers on the GPU first") {
   CHECK(layers[3].vram_experts >= 5);
 }
 
+TEST_CASE("where a hashed layer's table tells which experts are likely used, these come first") {
+  Machine machine = small_machine();
+  machine.disks = {small_disk()};
+  ModelShape model = small_model(4, 256, 102000);
+  const Plan without = make_plan(machine, model, request_of());
+  REQUIRE(without.divides_experts());
+  CHECK(without.layers[0].order.empty());
+  model.layers[0].likely_use.assign(256, 1);
+  model.layers[0].likely_use[7] = 2;
+  model.layers[0].likely_use[200] = 3;
+  const Plan plan = make_plan(machine, model, request_of());
+  const std::vector<int32_t>& order = plan.layers[0].order;
+  REQUIRE(order.size() == 256);
+  CHECK(std::vector(order.begin(), order.begin() + 4) == std::vector<int32_t>{200, 7, 0, 1});
+  for (int i = 0; i < 4; ++i) {
+    CAPTURE(i);
+    CHECK(plan.layers[i].ram_experts == without.layers[i].ram_experts);
+    if (i > 0) CHECK(plan.layers[i].order.empty());
+  }
+  CHECK(plan.hash() != without.hash());
+  CHECK(plan.predict.decode_tok_s == without.predict.decode_tok_s);
+  CHECK(std::ranges::any_of(plan.why, [](const std::string& line) {
+    return line.find("in 1 of 4 layers, VRAM and RAM begin") != std::string::npos;
+  }));
+}
+
 TEST_CASE(
     "with a recorded text VRAM takes what it picked most, RAM the next, of equals the first") {
   const ModelShape model = small_model(3, 4);

@@ -65,6 +65,24 @@ bool contains(const std::string& text, const char* part) {
 
 }  // namespace
 
+TEST_CASE("a trace is split between any two tokens") {
+  const RoutingTrace whole = small_trace();
+  for (int64_t tokens = 0; tokens <= 5; ++tokens) {
+    CAPTURE(tokens);
+    const auto [before, after] = split_trace(whole, tokens);
+    CHECK(before.tokens() == tokens);
+    CHECK(after.tokens() == 5 - tokens);
+    std::vector<uint16_t> picks = before.picks;
+    CHECK(std::ssize(picks) == tokens * 3 * 2);
+    picks.insert(picks.end(), after.picks.begin(), after.picks.end());
+    CHECK(picks == whole.picks);
+    CHECK(after.experts == 300);
+  }
+  const auto [before, after] = split_trace(whole, 3);
+  CHECK(before.sequences == std::vector<int64_t>{3});
+  CHECK(after.sequences == std::vector<int64_t>{1, 1});
+}
+
 TEST_CASE("a trace comes back from its file as it was") {
   const test::TemporaryFolder folder;
   const RoutingTrace trace = small_trace();

@@ -1,4 +1,4 @@
-#include "offload/sim/recorded_use.h"
+#include "offload/sim/trace_use.h"
 
 #include <algorithm>
 
