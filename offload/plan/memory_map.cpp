@@ -107,6 +107,12 @@ ChunkBytes chunk_bytes(const ModelShape& model, const Workload& work, int32_t ch
   return bytes;
 }
 
+int64_t kv_over_budget(const MemoryMap& map, const Placement& placement,
+                       std::optional<int64_t> kv_budget) {
+  const int64_t kv = placement.uses_gpu() ? map.vram.kv : map.ram.kv;
+  return std::max<int64_t>(kv - kv_budget.value_or(kv), 0);
+}
+
 MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,
                     int32_t parallel, int64_t vram_budget, int64_t ram_budget) {
   MemoryMap map;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "offload/plan/model_shape.h"
@@ -36,6 +37,10 @@ struct MemoryMap {
 
   bool fits() const { return vram.used <= vram.budget && ram.used <= ram.budget; }
 };
+
+// Bytes of KV cache in the fastest tier beyond those allowed there.
+int64_t kv_over_budget(const MemoryMap& map, const Placement& placement,
+                       std::optional<int64_t> kv_budget);
 
 // A placement's parts but the routed experts.
 MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Placement& placement,

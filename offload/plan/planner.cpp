@@ -1,11 +1,8 @@
 #include "offload/plan/planner.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
-#include "base/error.h"
-#include "base/units.h"
+#include "offload/plan/explain.h"
 #include "offload/plan/memory_map.h"
 
 namespace hearth {
@@ -24,17 +21,19 @@ struct Budgets {
 Budgets budgets_of(const Machine& machine, const Gpu* gpu, const PlanRequest& request) {
   const int64_t memory = machine.memory_bytes();
   Budgets budgets;
-  budgets.ram = request.ram_budget.value_or(memory - memory_reserve_bytes(memory));
+  budgets.ram = request.ram_budget
+                    ? std::min(*request.ram_budget, memory)
+                    : request.free_ram.value_or(memory - memory_reserve_bytes(memory));
   if (gpu != nullptr) {
     budgets.vram = std::min(request.gpu_budget.value_or(gpu->memory_bytes), gpu->memory_bytes);
   }
   return budgets;
 }
 
-// Bytes of KV cache in the fastest tier beyond those allowed there.
-int64_t kv_over_budget(const PlanRequest& request, const MemoryMap& map, const Placement& at) {
-  const int64_t kv = at.uses_gpu() ? map.vram.kv : map.ram.kv;
-  return std::max<int64_t>(kv - request.kv_budget.value_or(kv), 0);
+// Whether experts can stay on disk: how fast it is must be known, and the model have room there.
+bool has_disk(const Machine& machine, const ModelShape& model) {
+  const int64_t capacity = disk_capacity_bytes(machine);
+  return disk_read_gb_s(machine) > 0 && (capacity == 0 || capacity >= model.weight_bytes());
 }
 
 // Chunks worth trying: longer ones than the prompt or the context are of no use.
@@ -82,6 +81,7 @@ class Search {
     }
     return best_;
   }
+  bool gpu_fits() const { return gpu_fits_; }
 
  private:
   // Of VRAM that a person gave: it is used where it suffices.
@@ -100,6 +100,7 @@ class Search {
                               budgets_.vram, budgets_.ram);
     place_experts(model_, candidate.map, candidate.placement);
     candidate.lacking = lacking(candidate);
+    gpu_fits_ = gpu_fits_ || (gpu_layers > 0 && candidate.lacking == 0);
     if (candidate.lacking > 0) {
       if (!found_ || (best_.lacking > 0 && candidate.lacking < best_.lacking)) keep(candidate);
       return;
@@ -122,7 +123,7 @@ class Search {
       return std::max<int64_t>(tier.used - tier.budget, 0);
     };
     int64_t bytes = over(candidate.map.vram) + over(candidate.map.ram) +
-                    kv_over_budget(request_, candidate.map, candidate.placement);
+                    kv_over_budget(candidate.map, candidate.placement, request_.kv_budget);
     if (!has_disk_) bytes += candidate.placement.nvme_experts * model_.layers[0].expert_bytes;
     return bytes;
   }
@@ -158,115 +159,8 @@ class Search {
   const bool has_disk_;
   Candidate best_;
   bool found_ = false;
+  bool gpu_fits_ = false;  // with a layer or more on it
 };
-
-void explain_kv_budget(const Candidate& found, const PlanRequest& request, Plan& plan) {
-  const int64_t over = kv_over_budget(request, found.map, found.placement);
-  if (over == 0) return;
-  const bool on_gpu = found.placement.uses_gpu();
-  plan.problems.push_back(fmt::format(
-      "the KV cache in {} is {} ({} bytes) larger than --kv-budget {}: {}. A larger --kv-budget, a "
-      "smaller context (--ctx) or fewer sessions (--parallel) would help",
-      on_gpu ? "VRAM" : "RAM", binary_size(over), over, binary_size(*request.kv_budget),
-      on_gpu ? "only the compressed rows that a token reads a few of can lie in RAM"
-             : "without a GPU it has no other place"));
-}
-
-void explain_problems(const Candidate& found, const ModelShape& model, bool has_disk, Plan& plan) {
-  const auto tier = [&](const char* name, const char* option, const TierPlan& t,
-                        const std::string& more) {
-    if (t.used <= t.budget) return;
-    plan.problems.push_back(fmt::format(
-        "{} lacks {} ({} bytes): {} of weights, {} of KV cache and {} of scratch{} don't fit {}. "
-        "A smaller context (--ctx), fewer sessions (--parallel) or a larger {} would help",
-        name, binary_size(t.used - t.budget), t.used - t.budget, binary_size(t.weights),
-        binary_size(t.kv), binary_size(t.scratch), more, binary_size(t.budget), option));
-  };
-  tier("VRAM", "--gpu-budget", plan.vram, "");
-  // Where not even a token's experts have room, the scratch is theirs and the program's.
-  const bool has_slots = found.placement.ram_experts > 0 || found.placement.nvme_experts == 0;
-  tier("RAM", "--ram-budget", plan.ram,
-       has_slots
-           ? ""
-           : fmt::format(" ({} of it the program's own, the rest with room for a token's experts)",
-                         binary_size(program_bytes(model))));
-  if (found.placement.nvme_experts > 0 && !has_disk) {
-    plan.problems.push_back(fmt::format(
-        "{} of routed experts ({} bytes) have no place in memory, and the profile knows no disk. "
-        "Measure one: hearth profile --disk FOLDER",
-        binary_size(plan.nvme.used), plan.nvme.used));
-  }
-}
-
-// Which experts are the ones that lie in VRAM and RAM at first.
-std::string explain_first(const ModelShape& model, const PlanRequest& request) {
-  if (!request.recorded) {
-    const auto tables = std::ranges::count_if(
-        model.layers, [](const LayerShape& layer) { return !layer.likely_use.empty(); });
-    return fmt::format(
-        "no recorded routing says which experts are used most (--trace): each layer has as many "
-        "in a tier, in VRAM at first those of the lowest numbers{}",
-        tables == 0 ? ""
-                    : fmt::format("; where token ids choose, in {} of {} layers, VRAM and RAM "
-                                  "begin with those that the tables name for frequent tokens",
-                                  tables, model.layers.size()));
-  }
-  const RecordedUse& recorded = *request.recorded;
-  return fmt::format(
-      "the experts in VRAM and RAM at first are those that the {} tokens recorded in {} used most; "
-      "hit rates are of caches that meet the same tokens",
-      recorded.tokens, recorded.source);
-}
-
-void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& request,
-             const ChunkBytes& chunk, Plan& plan) {
-  const Placement& at = plan.placement;
-  auto say = [&](std::string line) { plan.why.push_back(std::move(line)); };
-  if (at.uses_gpu()) {
-    say(fmt::format("{} of {} layers have attention, shared experts and index keys in VRAM{}",
-                    at.gpu_layers, model.layers.size(),
-                    at.entries_in_ram ? "; the compressed rows that a token reads a few of lie "
-                                        "in RAM, pinned, and are read over the link"
-                                      : ", with all of their KV cache"));
-    if (at.gpu_layers < std::ssize(model.layers)) {
-      say(
-          fmt::format("the CPU computes the first {} layers; what they leave of each token crosses "
-                      "the link once a step",
-                      std::ssize(model.layers) - at.gpu_layers));
-    }
-    say(
-        fmt::format("{} of {} routed experts fill the rest of VRAM and serve about {:.0f} % of "
-                    "the picks",
-                    at.vram_experts, model.expert_count(), 100 * plan.predict.vram_hit_rate));
-    const int64_t lent = lent_experts(model, chunk, at, request.work.parallel);
-    if (lent > 0) {
-      say(
-          fmt::format("up to {} more lie where cache rows will, until a conversation gets there; "
-                      "predictions are without them",
-                      lent));
-    }
-  }
-  if (at.nvme_experts == 0) {
-    say(fmt::format("{} {} routed experts fit in RAM; no disk is read",
-                    at.vram_experts > 0 ? "the other" : "all", at.ram_experts));
-  } else {
-    say(
-        fmt::format("{} routed experts fit in RAM, {} stay on disk: memory serves about {:.0f} % "
-                    "of the picks",
-                    at.ram_experts, at.nvme_experts, 100 * plan.predict.memory_hit_rate));
-  }
-  if (plan.divides_experts()) say(explain_first(model, request));
-  say(
-      fmt::format("prompts are read {} tokens at a time: the longer, the fewer times the experts "
-                  "are read, but {} of scratch are taken for it",
-                  at.chunk_tokens,
-                  binary_size(at.uses_gpu() ? chunk.device_scratch[at.entries_in_ram][at.gpu_layers]
-                                            : chunk.scratch)));
-  for (const std::string& format : CpuRates::unknown_formats(cpu.rates(), model)) {
-    say(fmt::format("the profile has no rate for {} weights on the CPU; its slowest stands in",
-                    format));
-  }
-}
 
 Prediction predict(const CostModel& costs, const ModelShape& model, const PlanRequest& request,
                    const Placement& placement) {
@@ -327,10 +221,9 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
                      request.threads > 0 ? request.threads : machine.cpu.cores);
   const Gpu* gpu = planned_gpu(machine, request);
   const CostModel costs(machine, model, cpu, gpu, request.hit_curve());
-  const bool has_disk = costs.disk_gb_s() > 0;
-  const Candidate found =
-      Search(model, request, costs, budgets_of(machine, gpu, request), gpu != nullptr, has_disk)
-          .run(cpu.threads());
+  const bool on_disk = has_disk(machine, model);
+  Search search(model, request, costs, budgets_of(machine, gpu, request), gpu != nullptr, on_disk);
+  const Candidate found = search.run(cpu.threads());
   Plan plan;
   plan.model = model.name;
   plan.machine = machine.name;
@@ -351,10 +244,11 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
   plan.routed_bytes = model.routed_bytes();
   plan.kv_bytes = map.vram.kv + map.ram.kv;
   plan.scratch_bytes = map.vram.scratch + map.ram.scratch;
-  explain_problems(found, model, has_disk, plan);
-  explain_kv_budget(found, request, plan);
+  const PlanCauses causes{machine, model,       request, cpu,
+                          gpu,     found.chunk, on_disk, search.gpu_fits()};
+  plan.problems = explain_problems(causes, plan);
   if (plan.fits()) plan.predict = predict(costs, model, request, found.placement);
-  explain(cpu, model, request, found.chunk, plan);
+  plan.why = explain_plan(causes, plan);
   return plan;
 }
 
@@ -363,10 +257,11 @@ std::vector<Upgrade> find_upgrades(const Machine& machine, const ModelShape& mod
   std::vector<Upgrade> upgrades;
   auto consider = [&](std::string change, const Machine& changed, PlanRequest asked) {
     const Plan other = make_plan(changed, model, asked);
-    if (!other.fits()) return;
     constexpr double kWorthSaying = 1.02;
-    if (plan.fits() && other.predict.decode_tok_s < kWorthSaying * plan.predict.decode_tok_s &&
-        other.predict.prefill_tok_s < kWorthSaying * plan.predict.prefill_tok_s)
+    if (!other.fits()) return;
+    const auto gains = [](double before, double after) { return after > kWorthSaying * before; };
+    if (!gains(plan.predict.decode_tok_s, other.predict.decode_tok_s) &&
+        !gains(plan.predict.prefill_tok_s, other.predict.prefill_tok_s))
       return;
     upgrades.push_back(
         {std::move(change), other.predict.decode_tok_s, other.predict.prefill_tok_s});
@@ -377,6 +272,7 @@ std::vector<Upgrade> find_upgrades(const Machine& machine, const ModelShape& mod
     PlanRequest asked = request;
     changed.nodes.front().memory_bytes += kMoreRam;
     if (asked.ram_budget) *asked.ram_budget += kMoreRam;
+    if (asked.free_ram) *asked.free_ram += kMoreRam;
     consider("+64 GiB RAM", changed, asked);
   }
   if (!machine.gpus.empty() && request.use_gpu) {

@@ -28,9 +28,11 @@ struct PlanRequest {
   // As an engine follows it: compressed rows lie where their layers do, and where a budget for the
   // GPU is named and suffices, it takes all layers.
   bool for_engine = false;
-  int32_t chunk_tokens = 0;           // 0: the planner's choice
-  std::optional<int64_t> ram_budget;  // bytes; the machine's memory less a reserve where absent
-  std::optional<int64_t> gpu_budget;  // bytes of VRAM; the card's where absent
+  int32_t chunk_tokens = 0;  // 0: the planner's choice
+  // Bytes that a person gives, at most the machine's memory or the card's. Where absent it is what
+  // is free now, else the machine's memory less a reserve; and the card's.
+  std::optional<int64_t> ram_budget, gpu_budget;
+  std::optional<int64_t> free_ram;
   // Bytes of KV cache in the fastest tier: in VRAM where a GPU is used, else in RAM. What of it a
   // GPU may leave in RAM goes there.
   std::optional<int64_t> kv_budget;

@@ -48,7 +48,7 @@ Machine machine_of(const PlanOptions& options, const TensorDir& dir, PlanRequest
              "Measuring this machine; hearth profile --out FILE keeps the result for --machine\n");
   MeasuredMachine measured = measure_this_machine({.quick = true, .disk = "", .threads = 0});
   for (const std::string& note : measured.notes) fmt::print(stderr, "{}\n", note);
-  if (!request.ram_budget) request.ram_budget = free_ram_budget();
+  request.free_ram = free_ram_budget();
   if (!dir.files.empty()) {
     const std::filesystem::path& file = largest_file(dir);
     Disk disk = describe_disk(file.parent_path().empty() ? "." : file.parent_path(),

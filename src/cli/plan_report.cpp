@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <vector>
 
 #include "base/units.h"
@@ -66,6 +67,22 @@ void add_cost(std::string& text, const char* title, const Cost& cost) {
   text += '\n';
 }
 
+// What a change brings: speeds that it changes by two percent, or those it makes possible.
+std::string upgrade_text(const Plan& plan, const Upgrade& upgrade) {
+  std::vector<std::string> parts;
+  const auto add = [&](const char* what, double before, double after) {
+    if (!plan.fits()) {
+      if (after > 0) parts.push_back(fmt::format("{} {} tok/s", what, rate(after)));
+    } else if (std::abs(after - before) > 0.02 * before) {
+      parts.push_back(fmt::format("{} {} -> {} tok/s", what, rate(before), rate(after)));
+    }
+  };
+  add("decode", plan.predict.decode_tok_s, upgrade.decode_tok_s);
+  add("prefill", plan.predict.prefill_tok_s, upgrade.prefill_tok_s);
+  return fmt::format("{}: {}{}", upgrade.change, plan.fits() ? "" : "fits then, ",
+                     fmt::join(parts, ", "));
+}
+
 void add_list(std::string& text, const char* title, const std::vector<std::string>& lines) {
   if (lines.empty()) return;
   text += fmt::format("\n{}\n", title);
@@ -94,12 +111,7 @@ std::string plan_report(const Plan& plan) {
   add_list(text, plan.fits() ? "" : "It does not fit", plan.problems);
   add_list(text, "Why", plan.why);
   std::vector<std::string> changes;
-  for (const Upgrade& upgrade : plan.upgrades) {
-    changes.push_back(fmt::format("{}: decode {} -> {} tok/s, prefill {} -> {} tok/s",
-                                  upgrade.change, rate(plan.predict.decode_tok_s),
-                                  rate(upgrade.decode_tok_s), rate(plan.predict.prefill_tok_s),
-                                  rate(upgrade.prefill_tok_s)));
-  }
+  for (const Upgrade& upgrade : plan.upgrades) changes.push_back(upgrade_text(plan, upgrade));
   add_list(text, "What would help", changes);
   text += fmt::format("\nplan {}\n", format_hash(plan.hash()));
   return text;

@@ -46,7 +46,8 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
   request.gpu_budget = options.gpu_budget;
   request.kv_budget = options.kv_budget;
   request.chunk_tokens = options.chunk_tokens;
-  request.ram_budget = options.ram_budget.value_or(free_ram_budget());
+  request.ram_budget = options.ram_budget;
+  request.free_ram = free_ram_budget();
   request.recorded = options.recorded;
   return request;
 }

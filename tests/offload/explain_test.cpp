@@ -1,0 +1,125 @@
+// What a plan says of itself.
+#include <doctest/doctest.h>
+
+#include "offload/plan/memory_map.h"
+#include "plan_case.h"
+
+namespace hearth {
+namespace {
+
+using test::request_of;
+using test::small_disk;
+using test::small_gpu;
+using test::small_machine;
+using test::small_model;
+
+bool has(const std::vector<std::string>& lines, const char* part) {
+  return std::ranges::any_of(
+      lines, [&](const std::string& line) { return line.find(part) != std::string::npos; });
+}
+
+Machine with_gpu() {
+  Machine machine = small_machine();
+  machine.gpus = {small_gpu()};
+  machine.disks = {small_disk()};
+  return machine;
+}
+
+}  // namespace
+
+TEST_CASE("a plan that doesn't fit names no hit rates, and what makes it fit has speeds") {
+  Machine machine = with_gpu();
+  const ModelShape model = small_model(4, 256, 17000);
+  PlanRequest request = request_of();
+  request.ram_budget = 0;
+  const Plan plan = make_plan(machine, model, request);
+  REQUIRE_FALSE(plan.fits());
+  CHECK(has(plan.why, "lack least"));
+  CHECK(has(plan.why, "stay on disk"));
+  CHECK_FALSE(has(plan.why, "of the picks"));
+  machine.disks.clear();
+  CHECK(has(make_plan(machine, model, request).why, "have no place"));
+  CHECK(has(make_plan(with_gpu(), model, request_of()).why, "of the picks"));
+}
+
+TEST_CASE("budgets beyond the machine are planned as what it has, and that is said") {
+  const Machine machine = with_gpu();
+  PlanRequest request = request_of();
+  request.ram_budget = int64_t{2} << 40;
+  request.gpu_budget = int64_t{1} << 40;
+  const Plan plan = make_plan(machine, small_model(), request);
+  CHECK(plan.ram.budget == machine.memory_bytes());
+  CHECK(plan.vram.budget == machine.gpus[0].memory_bytes);
+  CHECK(has(plan.why, "--ram-budget is 2048.00 GiB; planned is with the 64.00 GiB"));
+  CHECK(has(plan.why, "--gpu-budget is 1024.00 GiB; planned is with the 16.00 GiB"));
+  // What is free bounds plans that nobody gave a budget.
+  request = request_of();
+  request.free_ram = int64_t{40} << 30;
+  CHECK(make_plan(machine, small_model(), request).ram.budget == *request.free_ram);
+}
+
+TEST_CASE("why no GPU is used, or one of several") {
+  Machine machine = with_gpu();
+  const ModelShape model = small_model(4, 256, 17000);
+  PlanRequest request = request_of();
+  const auto says = [&](const char* part) {
+    return has(make_plan(machine, model, request).why, part);
+  };
+  CHECK_FALSE(says("GPU is used"));
+  request.gpu_budget = 1 << 20;
+  CHECK(says("no GPU is used: in 1.0 MiB of VRAM no layer has room"));
+  request.gpu_budget = 0;
+  CHECK(says("no GPU is used, whatever --gpu-budget says: it is 0"));
+  request.gpu_budget = 1 << 30;
+  request.use_gpu = false;
+  CHECK(says("no GPU is used, whatever --gpu-budget says: --no-gpu"));
+  request.use_gpu = true;
+  machine.gpus.clear();
+  CHECK(says("no GPU is used, whatever --gpu-budget says: the machine has none"));
+  request.gpu_budget.reset();
+  machine.gpus = {small_gpu(), small_gpu()};
+  machine.gpus[0].memory_bytes /= 2;
+  machine.gpus[1].name = "large GPU";
+  CHECK(says("of the machine's 2 GPUs one is used, large GPU"));
+  machine.gpus = {small_gpu()};
+  machine.gpus[0].sync_us = 1e6;
+  CHECK(says("no GPU is used: requests are answered sooner without"));
+}
+
+TEST_CASE("experts stay on a disk that has room for the model, and on no smaller one") {
+  Machine machine = small_machine();
+  machine.disks = {small_disk()};
+  const ModelShape model = small_model(4, 256, 102000);  // 104 GB of experts beside 64 GiB
+  REQUIRE(make_plan(machine, model, request_of()).nvme.experts > 0);
+  machine.disks[0].capacity_bytes = 1'000'000'000;
+  const Plan plan = make_plan(machine, model, request_of());
+  REQUIRE(plan.problems.size() == 1);
+  CHECK(has(plan.problems, "of a disk, where 953.7 MiB are"));
+  machine.disks[0].capacity_bytes = 0;  // not known
+  CHECK(make_plan(machine, model, request_of()).fits());
+}
+
+TEST_CASE("where experts are at first is said of the tiers that there are") {
+  Machine machine = with_gpu();
+  const ModelShape model = small_model(4, 256, 102000);
+  CHECK(has(make_plan(machine, model, request_of()).why, "lowest numbers"));
+  machine.gpus.clear();
+  const Plan plan = make_plan(machine, model, request_of());
+  CHECK(has(plan.why, "each layer has as many in a tier"));
+  CHECK_FALSE(has(plan.why, "VRAM"));
+}
+
+TEST_CASE("advice names what the command was given and can have") {
+  const ModelShape model = small_model();
+  PlanRequest request = request_of();
+  request.ram_budget = 1 << 20;
+  const auto problems = [&] { return make_plan(small_machine(), model, request).problems; };
+  CHECK(has(problems(), "A smaller context (--ctx) or a larger --ram-budget would help"));
+  request.work.parallel = 2;
+  CHECK(has(problems(), "fewer sessions (--parallel) or a larger --ram-budget"));
+  request.ram_budget.reset();
+  request.free_ram = 1 << 20;
+  CHECK(has(problems(), "fewer sessions (--parallel) or more memory"));
+}
+
+}  // namespace hearth
