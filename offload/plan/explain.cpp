@@ -142,6 +142,12 @@ void explain_ram(const PlanCauses& causes, const Plan& plan, Lines& why) {
   if (at.nvme_experts == 0) {
     why.push_back(fmt::format("{} {} routed experts fit in RAM; no disk is read",
                               at.vram_experts > 0 ? "the other" : "all", at.ram_experts));
+    if (plan.ram.expert_room() > 0) {
+      why.push_back(
+          fmt::format("{} of RAM is room for the experts in VRAM: they change places "
+                      "with others as the text wants these",
+                      binary_size(plan.ram.expert_room())));
+    }
     return;
   }
   why.push_back(fmt::format("{} routed experts fit in RAM, {} {}{}", at.ram_experts,

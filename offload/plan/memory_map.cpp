@@ -28,8 +28,14 @@ int64_t slots_in(int64_t bytes, int64_t slot) {
 int64_t room(const TierPlan& tier) { return tier.budget - tier.used; }
 
 void add_weights(TierPlan& tier, int64_t bytes) { tier.weights += bytes, tier.used += bytes; }
-void add_kv(TierPlan& tier, int64_t bytes) { tier.kv += bytes, tier.used += bytes; }
-void add_scratch(TierPlan& tier, int64_t bytes) { tier.scratch += bytes, tier.used += bytes; }
+void add_kv(TierPlan& tier, KvPart part, int64_t bytes) {
+  tier.kv += bytes, tier.used += bytes;
+  tier.kv_parts[static_cast<int>(part)] += bytes;
+}
+void add_scratch(TierPlan& tier, ScratchPart part, int64_t bytes) {
+  tier.scratch += bytes, tier.used += bytes;
+  tier.scratch_parts[static_cast<int>(part)] += bytes;
+}
 
 // As many of `wanted` experts as there is room for: all of the model's as they lie in their files,
 // so that those in VRAM can change places with the others; else in slots, of which a token's
@@ -43,13 +49,16 @@ void place_in_ram(const ModelShape& model, int64_t wanted, TierPlan& ram, Placem
   const int64_t free = room(ram) - program;
   if (model.routed_bytes() + padding <= free) {
     placement.ram_experts = wanted;
-    add_scratch(ram, padding);
+    add_scratch(ram, ScratchPart::kPadding, padding);
     return;
   }
   const int64_t slots = slots_in(free, model.slot_bytes);
   const int64_t least = std::min<int64_t>(model.experts_used, wanted - 1);
   placement.ram_experts = slots < least ? 0 : std::min(slots, wanted - 1);
-  if (slots < least) add_scratch(ram, least * model.slot_bytes + program);
+  if (slots < least) {
+    add_scratch(ram, ScratchPart::kExpertRoom, least * model.slot_bytes);
+    add_scratch(ram, ScratchPart::kProgram, program);
+  }
 }
 
 // Spreads `count` experts over layers `begin` .. so that all hold as evenly many as they can,
@@ -124,17 +133,25 @@ MemoryMap map_fixed(const ModelShape& model, const ChunkBytes& chunk, const Plac
     TierPlan& tier = on_gpu ? map.vram : map.ram;
     const KvBytes& kv = chunk.kv[i];
     add_weights(tier, model.layers[i].dense_bytes);
-    add_kv(tier, parallel * (kv.window + kv.index + kv.carried));
-    const bool in_ram = placement.entries_in_ram && model.layers[i].selects_rows();
-    add_kv(in_ram ? map.ram : tier, parallel * kv.entries);
+    add_kv(tier, KvPart::kWindow, parallel * kv.window);
+    add_kv(tier, KvPart::kIndexKeys, parallel * kv.index);
+    add_kv(tier, KvPart::kCarried, parallel * kv.carried);
+    const bool selects = model.layers[i].selects_rows();
+    add_kv(placement.entries_in_ram && selects ? map.ram : tier,
+           selects ? KvPart::kCsaRows : KvPart::kHcaRows, parallel * kv.entries);
   }
   add_weights(placement.uses_gpu() ? map.vram : map.ram, model.head_bytes);
   add_weights(map.ram, model.embedding_bytes);
-  add_scratch(map.ram, model.padding_beside(placement.gpu_layers).without_experts);
-  if (placement.gpu_layers < layers) add_scratch(map.ram, chunk.scratch);
+  add_scratch(map.ram, ScratchPart::kPadding,
+              model.padding_beside(placement.gpu_layers).without_experts);
+  if (placement.gpu_layers < layers) {
+    add_scratch(map.ram, ScratchPart::kActivations, chunk.scratch);
+  }
   if (placement.uses_gpu()) {
-    add_scratch(map.vram, chunk.device_scratch[placement.entries_in_ram][placement.gpu_layers]);
-    add_scratch(map.ram, chunk.beside_gpu[placement.gpu_layers]);
+    const int64_t scratch = chunk.device_scratch[placement.entries_in_ram][placement.gpu_layers];
+    add_scratch(map.vram, ScratchPart::kActivations, scratch - kGpuContextBytes);
+    add_scratch(map.vram, ScratchPart::kContext, kGpuContextBytes);
+    add_scratch(map.ram, ScratchPart::kBesideGpu, chunk.beside_gpu[placement.gpu_layers]);
   }
   return map;
 }
@@ -145,7 +162,9 @@ void place_experts(const ModelShape& model, MemoryMap& map, Placement& placement
   if (placement.uses_gpu()) {
     const int64_t slot = largest_expert(model);
     const int64_t reachable = int64_t{model.experts} * placement.gpu_layers;
-    if (slots_in(room(map.vram), slot) < reachable) add_scratch(map.vram, sent_bytes(model));
+    if (slots_in(room(map.vram), slot) < reachable) {
+      add_scratch(map.vram, ScratchPart::kStaging, sent_bytes(model));
+    }
     placement.vram_experts = std::min(slots_in(room(map.vram), slot), reachable);
   }
   place_in_ram(model, all - placement.vram_experts, map.ram, placement);
@@ -178,14 +197,15 @@ void add_experts(const ModelShape& model, const std::vector<LayerPlan>& layers, 
   map.nvme.budget = map.nvme.used;
   if (map.ram.experts > 0 && map.nvme.experts == 0) {
     for (size_t i = 0; i < layers.size(); ++i)
-      add_scratch(map.ram, layers[i].vram_experts * model.layers[i].expert_bytes);
+      add_scratch(map.ram, ScratchPart::kExpertRoom,
+                  layers[i].vram_experts * model.layers[i].expert_bytes);
   }
   // Slots take more than the experts in them.
   if (map.nvme.experts > 0) {
     int64_t held = 0;
     for (size_t i = 0; i < layers.size(); ++i)
       held += layers[i].ram_experts * model.layers[i].expert_bytes;
-    add_scratch(map.ram, map.ram.experts * model.slot_bytes - held);
+    add_scratch(map.ram, ScratchPart::kPadding, map.ram.experts * model.slot_bytes - held);
   }
 }
 

@@ -13,6 +13,19 @@ void add(ResultHash& hash, const std::string& text) {
 
 }  // namespace
 
+const char* part_name(KvPart part) {
+  constexpr std::array<const char*, kKvParts> kNames = {"window rings", "CSA rows", "HCA rows",
+                                                        "index keys", "compressor state"};
+  return kNames[static_cast<int>(part)];
+}
+
+const char* part_name(ScratchPart part) {
+  constexpr std::array<const char*, kScratchParts> kNames = {
+      "activations", "host buffers of GPU layers", "experts on their way", "CUDA",
+      "padding",     "room for experts",           "the program"};
+  return kNames[static_cast<int>(part)];
+}
+
 uint64_t Plan::hash() const {
   ResultHash hash;
   for (const std::string* text : {&model, &isa, &kv}) add(hash, *text);

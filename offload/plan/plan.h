@@ -2,6 +2,7 @@
 // follow it.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -22,13 +23,34 @@ struct LayerPlan {
   std::vector<int32_t> order = {};
 };
 
+// What a KV cache is made of: of all sessions together.
+enum class KvPart { kWindow, kCsaRows, kHcaRows, kIndexKeys, kCarried };
+constexpr int kKvParts = 5;
+const char* part_name(KvPart part);
+
+enum class ScratchPart {
+  kActivations,
+  kBesideGpu,   // of RAM, for layers on the GPU: their other experts' activations, pinned buffers
+  kStaging,     // of VRAM: experts of prompts that are on their way
+  kContext,     // CUDA's own
+  kPadding,     // between tensors and around slots
+  kExpertRoom,  // of RAM, that experts in VRAM come back to, or a token's would need
+  kProgram,     // where it is what doesn't fit
+};
+constexpr int kScratchParts = 7;
+const char* part_name(ScratchPart part);
+
 struct TierPlan {
-  int64_t budget = 0;   // bytes
-  int64_t used = 0;     // bytes, all of the below
-  int64_t weights = 0;  // bytes, experts included
-  int64_t experts = 0;  // routed ones, counted
-  int64_t kv = 0;       // bytes
-  int64_t scratch = 0;  // bytes: activations and staging
+  int64_t budget = 0;                                     // bytes
+  int64_t used = 0;                                       // bytes, all of the below
+  int64_t weights = 0;                                    // bytes, experts included
+  int64_t experts = 0;                                    // routed ones, counted
+  int64_t kv = 0;                                         // bytes
+  int64_t scratch = 0;                                    // bytes
+  std::array<int64_t, kKvParts> kv_parts = {};            // bytes, together `kv`
+  std::array<int64_t, kScratchParts> scratch_parts = {};  // bytes, together `scratch`
+
+  int64_t expert_room() const { return scratch_parts[static_cast<int>(ScratchPart::kExpertRoom)]; }
 };
 
 struct Prediction {
@@ -65,6 +87,7 @@ struct Plan {
   int64_t routed_bytes = 0;
   int64_t kv_bytes = 0;
   int64_t scratch_bytes = 0;
+  int64_t program_bytes = 0;  // of RAM, beside all of these
   Prediction predict;
   std::vector<Upgrade> upgrades;      // the best first
   std::vector<std::string> why;       // the decisions in words

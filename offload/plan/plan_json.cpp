@@ -19,9 +19,22 @@ constexpr uintmax_t kBytesMax = 16 << 20;
 
 std::string hash_text(const Plan& plan) { return fmt::format("0x{:016x}", plan.hash()); }
 
+// Those parts that there are, by name, in bytes.
+template <typename Part, size_t N>
+Json parts_json(const std::array<int64_t, N>& parts) {
+  Json result = Json::object();
+  for (size_t i = 0; i < N; ++i) {
+    if (parts[i] > 0) result[part_name(static_cast<Part>(i))] = parts[i];
+  }
+  return result;
+}
+
 Json tier_json(const TierPlan& tier) {
-  return {{"budget", tier.budget},   {"used", tier.used}, {"weights", tier.weights},
-          {"experts", tier.experts}, {"kv", tier.kv},     {"scratch", tier.scratch}};
+  return {
+      {"budget", tier.budget},   {"used", tier.used},
+      {"weights", tier.weights}, {"experts", tier.experts},
+      {"kv", tier.kv},           {"kv_parts", parts_json<KvPart>(tier.kv_parts)},
+      {"scratch", tier.scratch}, {"scratch_parts", parts_json<ScratchPart>(tier.scratch_parts)}};
 }
 
 Json cost_json(const Cost& cost) {
@@ -235,7 +248,8 @@ std::string write_plan(const Plan& plan) {
         {"routed_experts", plan.routed_bytes},
         {"kv", plan.kv_bytes},
         {"scratch", plan.scratch_bytes},
-        {"total", plan.total_bytes()}}},
+        {"total", plan.total_bytes()},
+        {"program", plan.program_bytes}}},
       {"tiers",
        {{"vram", tier_json(plan.vram)},
         {"ram", tier_json(plan.ram)},

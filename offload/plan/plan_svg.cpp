@@ -20,6 +20,7 @@ constexpr const char* kRamColour = "#e9a23b";
 constexpr const char* kNvmeColour = "#b9b9c3";
 constexpr const char* kKvColour = "#3f8fd2";
 constexpr const char* kScratchColour = "#d97ba0";
+constexpr const char* kRoomColour = "#f3d9ae";
 constexpr const char* kFaint = "#666666";
 
 struct Part {
@@ -72,7 +73,7 @@ class Picture {
          {std::pair{"all but routed experts", kDenseColour},
           std::pair{"experts in VRAM", kVramColour}, std::pair{"in RAM", kRamColour},
           std::pair{"on NVMe", kNvmeColour}, std::pair{"KV cache", kKvColour},
-          std::pair{"scratch", kScratchColour}}) {
+          std::pair{"scratch", kScratchColour}, std::pair{"room for experts", kRoomColour}}) {
       svg_.rect(x, 72, 12, 12, {.fill = colour}, 2);
       svg_.text(x + 17, 82, name, {.size = 12});
       x += 34 + 6.6 * static_cast<double>(std::string_view(name).size());
@@ -93,7 +94,8 @@ class Picture {
     for (const Part& part :
          {Part{"all but routed experts", tier.weights - expert_part, kDenseColour},
           Part{"routed experts", expert_part, colour}, Part{"KV cache", tier.kv, kKvColour},
-          Part{"scratch", tier.scratch, kScratchColour}}) {
+          Part{"scratch", tier.scratch - tier.expert_room(), kScratchColour},
+          Part{"room for experts", tier.expert_room(), kRoomColour}}) {
       if (part.bytes <= 0) continue;
       svg_.rect(x, y, width(part.bytes), kTierHeight,
                 {.fill = part.colour,

@@ -244,6 +244,7 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
   plan.routed_bytes = model.routed_bytes();
   plan.kv_bytes = map.vram.kv + map.ram.kv;
   plan.scratch_bytes = map.vram.scratch + map.ram.scratch;
+  plan.program_bytes = program_bytes(model);
   const PlanCauses causes{machine, model,       request, cpu,
                           gpu,     found.chunk, on_disk, search.gpu_fits()};
   plan.problems = explain_problems(causes, plan);

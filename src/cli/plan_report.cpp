@@ -25,7 +25,9 @@ std::string contents(const Plan& plan, const TierPlan& tier, bool is_vram) {
   }
   if (tier.experts > 0) parts.push_back(fmt::format("{} experts", tier.experts));
   if (tier.kv > 0) parts.push_back(fmt::format("{} of KV cache", binary_size(tier.kv)));
-  if (tier.scratch > 0) parts.push_back(fmt::format("{} of scratch", binary_size(tier.scratch)));
+  const int64_t room = tier.expert_room(), scratch = tier.scratch - room;
+  if (room > 0) parts.push_back(fmt::format("{} of room for experts", binary_size(room)));
+  if (scratch > 0) parts.push_back(fmt::format("{} of scratch", binary_size(scratch)));
   return fmt::format("{}", fmt::join(parts, ", "));
 }
 
@@ -34,6 +36,19 @@ void add_tier(std::string& text, const char* name, const Plan& plan, const TierP
   const std::string budget = &tier == &plan.nvme ? "" : "of " + binary_size(tier.budget);
   text += fmt::format("  {:<5}{:>12} {:<16}  {}\n", name, binary_size(tier.used), budget,
                       contents(plan, tier, &tier == &plan.vram));
+}
+
+// Those parts that there are, of both memories.
+template <typename Part, size_t N>
+void add_parts(std::string& text, const char* title, const std::array<int64_t, N>& vram,
+               const std::array<int64_t, N>& ram) {
+  std::vector<std::string> parts;
+  for (size_t i = 0; i < N; ++i) {
+    const int64_t bytes = vram[i] + ram[i];
+    if (bytes == 0) continue;
+    parts.push_back(fmt::format("{} {}", binary_size(bytes), part_name(static_cast<Part>(i))));
+  }
+  text += fmt::format("  {:<18}{}\n", title, fmt::join(parts, ", "));
 }
 
 void add_prediction(std::string& text, const Plan& plan) {
@@ -101,6 +116,13 @@ std::string plan_report(const Plan& plan) {
   add_tier(text, "VRAM", plan, plan.vram);
   add_tier(text, "RAM", plan, plan.ram);
   add_tier(text, "NVMe", plan, plan.nvme);
+  text += '\n';
+  add_parts<KvPart>(text, "KV cache", plan.vram.kv_parts, plan.ram.kv_parts);
+  add_parts<ScratchPart>(text, "scratch and room", plan.vram.scratch_parts, plan.ram.scratch_parts);
+  if (plan.fits()) {
+    text += fmt::format("  {:<18}{} of RAM for code and the tokenizer's tables\n", "beside these",
+                        binary_size(plan.program_bytes));
+  }
   if (plan.fits()) {
     text += '\n';
     add_prediction(text, plan);

@@ -1,6 +1,8 @@
 // What a plan says of itself.
 #include <doctest/doctest.h>
 
+#include <numeric>
+
 #include "offload/plan/memory_map.h"
 #include "plan_case.h"
 
@@ -120,6 +122,44 @@ TEST_CASE("advice names what the command was given and can have") {
   request.ram_budget.reset();
   request.free_ram = 1 << 20;
   CHECK(has(problems(), "fewer sessions (--parallel) or more memory"));
+}
+
+TEST_CASE("parts of cache and scratch are their sums, in the layers' own terms") {
+  Machine machine = with_gpu();
+  const ModelShape model = small_model(6, 64, 17000);  // ratios 0, 4, 128, twice
+  PlanRequest request = request_of(2048);
+  request.work.parallel = 3;
+  const auto part = [](const TierPlan& tier, ScratchPart which) {
+    return tier.scratch_parts[static_cast<int>(which)];
+  };
+  for (const std::optional<int64_t> ram : {std::optional<int64_t>(), {int64_t{2} << 30}, {0}}) {
+    request.ram_budget = ram;
+    const Plan plan = make_plan(machine, model, request);
+    for (const TierPlan* tier : {&plan.vram, &plan.ram}) {
+      CHECK(std::accumulate(tier->kv_parts.begin(), tier->kv_parts.end(), int64_t{0}) == tier->kv);
+      CHECK(std::accumulate(tier->scratch_parts.begin(), tier->scratch_parts.end(), int64_t{0}) ==
+            tier->scratch);
+    }
+    const auto kv = [&](KvPart which) {
+      const int i = static_cast<int>(which);
+      return plan.vram.kv_parts[i] + plan.ram.kv_parts[i];
+    };
+    CHECK(kv(KvPart::kWindow) == 3 * 6 * (128 + plan.placement.chunk_tokens) * 256);
+    CHECK(kv(KvPart::kCsaRows) == 3 * 2 * (2048 / 4) * 256);
+    CHECK(kv(KvPart::kHcaRows) == 3 * 2 * (2048 / 128) * 256);
+    CHECK(kv(KvPart::kIndexKeys) == 3 * 2 * (2048 / 4) * 128);
+    CHECK(kv(KvPart::kCarried) == 3 * 2 * (4 + 128) * 1024);
+    CHECK(part(plan.vram, ScratchPart::kContext) == kGpuContextBytes);
+    CHECK(part(plan.ram, ScratchPart::kProgram) == (ram == 0 ? program_bytes(model) : 0));
+  }
+  request.ram_budget.reset();
+  machine.gpus[0].memory_bytes = int64_t{4} << 30;
+  const Plan plan = make_plan(machine, model, request);
+  REQUIRE(plan.vram.experts > 0);
+  REQUIRE(plan.nvme.experts == 0);
+  CHECK(plan.ram.expert_room() == plan.vram.experts * model.layers[0].expert_bytes);
+  CHECK(has(plan.why, "is room for the experts in VRAM"));
+  CHECK(plan.program_bytes == program_bytes(model));
 }
 
 }  // namespace hearth
