@@ -48,6 +48,26 @@ Resource Cost::bottleneck() const {
   return static_cast<Resource>(std::ranges::max_element(seconds) - seconds.begin());
 }
 
+Resource Cost::runner_up() const {
+  const int first = static_cast<int>(bottleneck());
+  int second = first == 0 ? 1 : 0;
+  for (int r = 0; r < kResources; ++r) {
+    if (r != first && busy(static_cast<Resource>(r)) > busy(static_cast<Resource>(second))) {
+      second = r;
+    }
+  }
+  return static_cast<Resource>(second);
+}
+
+void Cost::add(const Cost& more, double times) {
+  for (int r = 0; r < kResources; ++r) {
+    seconds[r] += times * more.seconds[r];
+    beside[r] += times * more.beside[r];
+  }
+  missed += times * more.missed;
+  sent += times * more.sent;
+}
+
 const DiskRate* streaming_rate(const Disk& disk) {
   const auto distance = [](const DiskRate& rate) {
     const double block = std::log2(static_cast<double>(rate.block_bytes) / kReadBytes);
@@ -274,12 +294,17 @@ void CostModel::add_experts(const Layers& layers, const Placement& placement, co
     const double last = (times.on_host.total() / std::max(misses, 1.0)) * std::min(from_disk, 1.0);
     on_disk.add(Resource::kDisk, std::max(reading - early, 0.0) + last);
   }
-  const Cost* longest = &times.on_host;
-  if (times.on_gpu.total() > longest->total()) longest = &times.on_gpu;
-  if (on_disk.total() > longest->total()) longest = &on_disk;
-  for (int r = 0; r < kResources; ++r)
-    cost.add(static_cast<Resource>(r), layers.count * longest->seconds[r]);
+  const std::array<const Cost*, 3> sides = {&times.on_host, &times.on_gpu, &on_disk};
+  const Cost* longest =
+      *std::ranges::max_element(sides, {}, [](const Cost* c) { return c->total(); });
+  for (const Cost* side : sides) {
+    for (int r = 0; r < kResources; ++r) {
+      (side == longest ? cost.seconds : cost.beside)[r] += layers.count * side->seconds[r];
+    }
+  }
   if (layers.on_gpu) {
+    cost.missed += layers.count * misses;
+    cost.sent += layers.count * misses * times.sent;
     const double chance = 1 - std::pow(in_vram, picks);
     cost.add(Resource::kWaiting, layers.count * chance * sync_seconds());
   }
@@ -351,7 +376,7 @@ void CostModel::add_chunk(const Placement& placement, int64_t position, int64_t 
     add_experts(layers, placement, rows, Outlook::kLikely, 0, chunk);
   }
   add_crossing(placement, rows, chunk);
-  for (int r = 0; r < kResources; ++r) cost.add(static_cast<Resource>(r), times * chunk.seconds[r]);
+  cost.add(chunk, times);
 }
 
 Cost CostModel::prompt(const Placement& placement, const Workload& work) const {

@@ -40,11 +40,21 @@ constexpr int kResources = 7;
 const char* resource_name(Resource resource);
 
 struct Cost {
-  std::array<double, kResources> seconds{};
+  std::array<double, kResources> seconds{};  // one after another: together the time
+  std::array<double, kResources> beside{};   // work at the same time, which the longer work hides
+  double missed = 0;  // experts that layers on the GPU needed and VRAM did not have
+  double sent = 0;    // those of them that went over the link; the CPU computed the others
 
   void add(Resource resource, double more) { seconds[static_cast<int>(resource)] += more; }
+  void add(const Cost& more, double times);
   double total() const;
   Resource bottleneck() const;
+  // That which is busy longest of the others.
+  Resource runner_up() const;
+  double busy(Resource resource) const {
+    return seconds[static_cast<int>(resource)] + beside[static_cast<int>(resource)];
+  }
+  double sent_share() const { return missed > 0 ? sent / missed : 0; }
 };
 
 // Routed experts of a layer, computed on both sides of the link at the same time. In decode all of

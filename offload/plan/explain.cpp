@@ -137,6 +137,21 @@ void explain_vram(const PlanCauses& causes, const Plan& plan, Lines& why) {
   }
 }
 
+// Who computes those experts of the GPU's layers that VRAM lacks.
+void explain_misses(const Plan& plan, Lines& why) {
+  const auto who = [](const Cost& cost) -> std::string {
+    const double percent = 100 * cost.sent_share();
+    if (percent < 0.5) return "the CPU computes them";
+    if (percent > 99.5) return "they go over the link to the GPU";
+    return fmt::format("{:.0f} % of them go over the link to the GPU, the CPU computes the others",
+                       percent);
+  };
+  const Cost &decode = plan.predict.decode, &prefill = plan.predict.prefill;
+  if (decode.missed == 0) return;
+  why.push_back(fmt::format("experts that the GPU's layers miss in VRAM: in decode {}{}",
+                            who(decode), prefill.missed > 0 ? "; in prompts " + who(prefill) : ""));
+}
+
 void explain_ram(const PlanCauses& causes, const Plan& plan, Lines& why) {
   const Placement& at = plan.placement;
   if (at.nvme_experts == 0) {
@@ -223,6 +238,7 @@ Lines explain_plan(const PlanCauses& causes, const Plan& plan) {
   explain_budgets(causes, why);
   explain_gpu(causes, plan, why);
   explain_vram(causes, plan, why);
+  explain_misses(plan, why);
   explain_ram(causes, plan, why);
   if (plan.divides_experts()) {
     why.push_back(explain_first(causes.model, causes.request, plan));

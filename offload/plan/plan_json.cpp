@@ -37,11 +37,10 @@ Json tier_json(const TierPlan& tier) {
       {"scratch", tier.scratch}, {"scratch_parts", parts_json<ScratchPart>(tier.scratch_parts)}};
 }
 
-Json cost_json(const Cost& cost) {
+Json milliseconds_json(const std::array<double, kResources>& seconds) {
   Json result = Json::object();
   for (int r = 0; r < kResources; ++r) {
-    if (cost.seconds[r] > 0)
-      result[resource_name(static_cast<Resource>(r))] = cost.seconds[r] * 1e3;
+    if (seconds[r] > 0) result[resource_name(static_cast<Resource>(r))] = seconds[r] * 1e3;
   }
   return result;
 }
@@ -59,8 +58,12 @@ Json predict_json(const Plan& plan) {
           {"prefill_bottleneck", resource_name(predict.prefill.bottleneck())},
           {"vram_hit_rate", predict.vram_hit_rate},
           {"memory_hit_rate", predict.memory_hit_rate},
-          {"decode_ms", cost_json(predict.decode)},
-          {"prefill_ms", cost_json(predict.prefill)}};
+          {"decode_sent_share", predict.decode.sent_share()},
+          {"prefill_sent_share", predict.prefill.sent_share()},
+          {"decode_ms", milliseconds_json(predict.decode.seconds)},
+          {"decode_beside_ms", milliseconds_json(predict.decode.beside)},
+          {"prefill_ms", milliseconds_json(predict.prefill.seconds)},
+          {"prefill_beside_ms", milliseconds_json(predict.prefill.beside)}};
 }
 
 Json layers_json(const Plan& plan) {

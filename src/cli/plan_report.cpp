@@ -15,6 +15,10 @@ std::string rate(double tok_s) {
   return fmt::format("{:.{}f}", tok_s, tok_s < 10 ? 2 : tok_s < 100 ? 1 : 0);
 }
 
+std::string duration(double seconds) {
+  return seconds < 10 ? fmt::format("{:.1f} ms", 1e3 * seconds) : fmt::format("{:.0f} s", seconds);
+}
+
 std::string contents(const Plan& plan, const TierPlan& tier, bool is_vram) {
   const int64_t layers = std::ssize(plan.layers);
   const int64_t dense_layers =
@@ -51,35 +55,51 @@ void add_parts(std::string& text, const char* title, const std::array<int64_t, N
   text += fmt::format("  {:<18}{}\n", title, fmt::join(parts, ", "));
 }
 
+// "disk", or "disk and nearly as much by memory bandwidth": more of the first alone helps little.
+std::string bound_by(const Cost& cost) {
+  const Resource first = cost.bottleneck(), second = cost.runner_up();
+  if (cost.busy(second) < 0.8 * cost.busy(first)) return resource_name(first);
+  return fmt::format("{} and nearly as much by {}", resource_name(first), resource_name(second));
+}
+
 void add_prediction(std::string& text, const Plan& plan) {
   const Prediction& predict = plan.predict;
-  text += fmt::format("  decode  {:>8} tok/s  at {} tokens of context, bound by {}",
-                      rate(predict.decode_tok_s), plan.work.depth,
-                      resource_name(predict.decode.bottleneck()));
+  const int32_t sessions = plan.work.parallel;
+  text += fmt::format("  decode  {:>8} tok/s  {}at {} tokens of context, bound by {}",
+                      rate(predict.decode_tok_s),
+                      sessions == 1 ? ""
+                                    : fmt::format("all {} sessions together, {} each, ", sessions,
+                                                  rate(predict.decode_tok_s / sessions)),
+                      plan.work.depth, bound_by(predict.decode));
   if (predict.decode_tok_s_high > predict.decode_tok_s_low) {
     text += fmt::format("; {} to {} with how often the text's experts are at hand",
                         rate(predict.decode_tok_s_low), rate(predict.decode_tok_s_high));
   }
   text += '\n';
   if (plan.work.prompt > 0) {
-    text += fmt::format("  prefill {:>8} tok/s  over a prompt of {}, bound by {}\n",
-                        rate(predict.prefill_tok_s), plan.work.prompt,
-                        resource_name(predict.prefill.bottleneck()));
+    text +=
+        fmt::format("  prefill {:>8} tok/s  over a prompt of {}{}, bound by {}\n",
+                    rate(predict.prefill_tok_s), plan.work.prompt,
+                    sessions == 1 ? "" : " of one session at a time", bound_by(predict.prefill));
   }
 }
 
+// The share of resources in a time, with a line of its own what they do beside.
 void add_cost(std::string& text, const char* title, const Cost& cost) {
-  text += fmt::format("  {:<18}", title);
   const double total = cost.total();
-  const char* separator = "";
-  for (int r = 0; r < kResources; ++r) {
-    const double share = total > 0 ? cost.seconds[r] / total : 0;
-    if (share < 0.005) continue;
-    text += fmt::format("{}{:.0f} % {}", separator, 100 * share,
-                        resource_name(static_cast<Resource>(r)));
-    separator = ", ";
-  }
-  text += '\n';
+  const auto add = [&](const char* name, const std::array<double, kResources>& seconds,
+                       const std::string& after) {
+    std::vector<std::string> parts;
+    for (int r = 0; r < kResources; ++r) {
+      const double share = total > 0 ? seconds[r] / total : 0;
+      if (share < 0.005) continue;
+      parts.push_back(
+          fmt::format("{:.0f} % {}", 100 * share, resource_name(static_cast<Resource>(r))));
+    }
+    if (!parts.empty()) text += fmt::format("  {:<18}{}{}\n", name, fmt::join(parts, ", "), after);
+  };
+  add(title, cost.seconds, fmt::format(" of {}", duration(total)));
+  add("  at the same time", cost.beside, "");
 }
 
 // What a change brings: speeds that it changes by two percent, or those it makes possible.

@@ -162,4 +162,38 @@ TEST_CASE("parts of cache and scratch are their sums, in the layers' own terms")
   CHECK(plan.program_bytes == program_bytes(model));
 }
 
+TEST_CASE("what is busy beside the bottleneck is counted, and never longer than it") {
+  Machine machine = small_machine();
+  machine.disks = {small_disk()};
+  machine.disks[0].rates[0].read_gb_s = machine.disks[0].rates[1].read_gb_s = 4;
+  const ModelShape model = small_model(4, 256, 102000);
+  const Plan plan = make_plan(machine, model, request_of());
+  const Cost& decode = plan.predict.decode;
+  REQUIRE(decode.bottleneck() == Resource::kDisk);
+  CHECK(decode.runner_up() == Resource::kMemory);
+  // Each token's experts are read from memory whatever the disk brings meanwhile.
+  const double bytes = 4.0 * model.experts_used * static_cast<double>(102000 << 10);
+  CHECK(decode.busy(Resource::kMemory) > bytes / 90e9);
+  CHECK(decode.beside[static_cast<int>(Resource::kMemory)] <
+        decode.seconds[static_cast<int>(Resource::kDisk)]);
+  const Plan in_memory = make_plan(machine, small_model(), request_of());
+  CHECK(in_memory.predict.decode.beside == std::array<double, kResources>{});
+}
+
+TEST_CASE("experts that VRAM lacks go to the CPU or over the link, whichever is faster") {
+  Machine machine = with_gpu();
+  const ModelShape model = small_model(12, 256, 17000);
+  const auto sent = [&] {
+    const Plan plan = make_plan(machine, model, request_of());
+    REQUIRE(plan.predict.decode.missed > 0);
+    CHECK(has(plan.why, "experts that the GPU's layers miss in VRAM"));
+    return plan.predict.decode.sent_share();
+  };
+  CHECK(sent() > 0);
+  machine.gpus[0].to_gpu_gb_s = machine.gpus[0].to_gpu_beside_cpu_gb_s = 1e-3;
+  CHECK(sent() < 0.01);
+  machine.gpus[0].to_gpu_gb_s = machine.gpus[0].to_gpu_beside_cpu_gb_s = 900;
+  CHECK(sent() == 1);
+}
+
 }  // namespace hearth
