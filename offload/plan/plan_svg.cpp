@@ -10,9 +10,9 @@
 namespace hearth {
 namespace {
 
-constexpr double kMargin = 30, kWidth = 920, kTierTop = 105, kTierHeight = 34, kTierGap = 50;
+constexpr double kMargin = 30, kWidth = 920, kTierTop = 105, kTierHeight = 34, kTierStep = 62;
 constexpr double kTierLeft = 90, kTierWidth = kWidth - kTierLeft - kMargin;
-constexpr double kLayersTop = 320, kLayerHeight = 9, kLayersLeft = 90;
+constexpr double kLayerHeight = 9, kLayersLeft = 90;
 
 constexpr const char* kDenseColour = "#4c4c9d";
 constexpr const char* kVramColour = "#2a9d5c";
@@ -21,6 +21,7 @@ constexpr const char* kNvmeColour = "#b9b9c3";
 constexpr const char* kKvColour = "#3f8fd2";
 constexpr const char* kScratchColour = "#d97ba0";
 constexpr const char* kRoomColour = "#f3d9ae";
+constexpr const char* kOverColour = "#c0392b";
 constexpr const char* kFaint = "#666666";
 
 struct Part {
@@ -29,11 +30,19 @@ struct Part {
   const char* colour;
 };
 
+// Below the tiers that anything lies in.
+double layers_top(const Plan& plan) {
+  int tiers = 0;
+  for (const TierPlan* tier : {&plan.vram, &plan.ram, &plan.nvme}) tiers += tier->used > 0;
+  return kTierTop + kTierStep * tiers + 29;
+}
+
 class Picture {
  public:
   explicit Picture(const Plan& plan)
       : plan_(plan),
-        svg_(kWidth, kLayersTop + kLayerHeight * static_cast<double>(plan.layers.size()) + 60,
+        layers_top_(layers_top(plan)),
+        svg_(kWidth, layers_top_ + kLayerHeight * static_cast<double>(plan.layers.size()) + 60,
              fmt::format("Placement of {} on {}", plan.model, plan.machine)) {}
 
   std::string draw() {
@@ -43,8 +52,9 @@ class Picture {
     for (const auto& [name, tier, colour] :
          {std::tuple{"VRAM", &plan_.vram, kVramColour}, std::tuple{"RAM", &plan_.ram, kRamColour},
           std::tuple{"NVMe", &plan_.nvme, kNvmeColour}}) {
-      if (tier->used > 0) draw_tier(name, *tier, colour, y);
-      y += kTierGap + 12;
+      if (tier->used == 0) continue;
+      draw_tier(name, *tier, colour, y);
+      y += kTierStep;
     }
     draw_layers();
     return svg_.finish();
@@ -80,7 +90,7 @@ class Picture {
     }
   }
 
-  // The bar is as long as the budget.
+  // The bar is as long as the budget, or where that is too small has it marked.
   void draw_tier(const char* name, const TierPlan& tier, const char* colour, double y) {
     const int64_t scale = std::max<int64_t>(std::max(tier.budget, tier.used), 1);
     const auto width = [&](int64_t bytes) {
@@ -102,10 +112,20 @@ class Picture {
                  .tooltip = fmt::format("{}: {}", part.name, binary_size(part.bytes))});
       x += width(part.bytes);
     }
+    const bool over = tier.used > tier.budget;
+    if (over) {
+      const double end = kTierLeft + width(tier.budget);
+      svg_.line({end, y - 5}, {end, y + kTierHeight + 5},
+                {.stroke = kOverColour,
+                 .stroke_width = 3,
+                 .tooltip = "budget: " + binary_size(tier.budget)});
+    }
     const std::string budget = &tier == &plan_.nvme ? "" : " of " + binary_size(tier.budget);
-    svg_.text(kTierLeft, y + kTierHeight + 15,
-              fmt::format("{}{}, {} experts", binary_size(tier.used), budget, tier.experts),
-              {.size = 12, .fill = kFaint});
+    svg_.text(
+        kTierLeft, y + kTierHeight + 15,
+        fmt::format("{}{}, {} experts{}", binary_size(tier.used), budget, tier.experts,
+                    over ? "; " + binary_size(tier.used - tier.budget) + " past the budget" : ""),
+        {.size = 12, .fill = over ? kOverColour : kFaint});
   }
 
   double expert_bytes() const {
@@ -115,12 +135,12 @@ class Picture {
   }
 
   void draw_layers() {
-    svg_.text(kMargin, kLayersTop - 14, "Layers, and where their experts lie",
+    svg_.text(kMargin, layers_top_ - 14, "Layers, and where their experts lie",
               {.size = 14, .bold = true});
     const double full = kWidth - kLayersLeft - kMargin;
     for (size_t i = 0; i < plan_.layers.size(); ++i) {
       const LayerPlan& layer = plan_.layers[i];
-      const double y = kLayersTop + kLayerHeight * static_cast<double>(i);
+      const double y = layers_top_ + kLayerHeight * static_cast<double>(i);
       const int64_t all = layer.vram_experts + layer.ram_experts + layer.nvme_experts;
       if (i % 5 == 0) {
         svg_.text(kLayersLeft - 24, y + 8, fmt::format("{}", i),
@@ -143,13 +163,14 @@ class Picture {
         x += width;
       }
     }
-    const double end = kLayersTop + kLayerHeight * static_cast<double>(plan_.layers.size());
+    const double end = layers_top_ + kLayerHeight * static_cast<double>(plan_.layers.size());
     svg_.text(kLayersLeft - 16, end + 18,
               "the small square: attention and shared expert; the bar: routed experts",
               {.size = 11, .fill = kFaint});
   }
 
   const Plan& plan_;
+  const double layers_top_;
   Svg svg_;
 };
 

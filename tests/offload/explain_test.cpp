@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "offload/plan/memory_map.h"
+#include "offload/plan/plan_svg.h"
 #include "plan_case.h"
 
 namespace hearth {
@@ -194,6 +195,25 @@ TEST_CASE("experts that VRAM lacks go to the CPU or over the link, whichever is 
   CHECK(sent() < 0.01);
   machine.gpus[0].to_gpu_gb_s = machine.gpus[0].to_gpu_beside_cpu_gb_s = 900;
   CHECK(sent() == 1);
+}
+
+TEST_CASE("the picture has no gap for tiers that are empty, and marks a budget that is passed") {
+  Machine machine = small_machine();
+  machine.disks = {small_disk()};
+  PlanRequest request = request_of();
+  const auto height = [](const std::string& svg) {
+    const size_t at = svg.find("height=\"") + 8;
+    return std::stod(svg.substr(at));
+  };
+  const ModelShape model = small_model(4, 256, 102000);
+  const std::string two = plan_svg(make_plan(machine, model, request));
+  const std::string one = plan_svg(make_plan(machine, small_model(4), request));
+  CHECK(height(two) > height(one));
+  CHECK(one.find("past the budget") == std::string::npos);
+  request.ram_budget = 100 << 20;
+  const std::string over = plan_svg(make_plan(machine, model, request));
+  CHECK(over.find("past the budget") != std::string::npos);
+  CHECK(over.find("budget: 100.0 MiB") != std::string::npos);
 }
 
 }  // namespace hearth
