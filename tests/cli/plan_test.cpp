@@ -93,6 +93,37 @@ TEST_CASE("the table tells places, speed, reasons, what would help, and the hash
   CHECK(svg.find("layer 42") != std::string::npos);
 }
 
+TEST_CASE("the table has parts of caches, what is busy at the same time, and only true gains") {
+  const std::vector<std::string> pro = {
+      "pro", "--machine", profile("rtx5090-2ch-256g.json"), "--parallel", "4", "--ctx", "8192"};
+  std::vector<std::string> table = {"plan"};
+  table.insert(table.end(), pro.begin(), pro.end());
+  const std::string out = run_hearth(table).out;
+  for (const char* part : {"all 4 sessions together", "of one session at a time", "CSA rows",
+                           "at the same time", "of RAM for code and the tokenizer's tables"}) {
+    CAPTURE(part);
+    CHECK(out.find(part) != std::string::npos);
+  }
+  const Json plan = plan_json(pro);
+  int64_t kv = 0;
+  for (const char* tier : {"vram", "ram"}) {
+    for (const auto& [name, bytes] : plan["tiers"][tier]["kv_parts"].items()) {
+      kv += bytes.get<int64_t>();
+    }
+  }
+  CHECK(kv == plan["bytes"]["kv"].get<int64_t>());
+  CHECK(plan["predict"]["decode_beside_ms"]["memory bandwidth"].get<double>() > 0);
+  const std::string decode_only =
+      run_hearth({"plan", "pro", "--machine", profile("rtx5090-2ch-256g.json"), "--prompt", "0"})
+          .out;
+  CHECK(decode_only.find("What would help") != std::string::npos);
+  CHECK(decode_only.find("prefill") == std::string::npos);
+  const std::string unfit = run_hearth({"plan", "flash", "--machine",
+                                        profile("rtx5090-2ch-256g.json"), "--ram-budget", "0"})
+                                .out;
+  CHECK(unfit.find("+64 GiB RAM: fits then, decode") != std::string::npos);
+}
+
 TEST_CASE("a recorded trace sets the hit rates, one of another model is refused") {
   const test::TemporaryFolder folder;
   const std::string text = folder.path() / "text.txt", trace = folder.path() / "text.trace";
