@@ -139,17 +139,14 @@ void explain_vram(const PlanCauses& causes, const Plan& plan, Lines& why) {
 
 // Who computes those experts of the GPU's layers that VRAM lacks.
 void explain_misses(const Plan& plan, Lines& why) {
-  const auto who = [](const Cost& cost) -> std::string {
-    const double percent = 100 * cost.sent_share();
-    if (percent < 0.5) return "the CPU computes them";
-    if (percent > 99.5) return "they go over the link to the GPU";
-    return fmt::format("{:.0f} % of them go over the link to the GPU, the CPU computes the others",
-                       percent);
-  };
   const Cost &decode = plan.predict.decode, &prefill = plan.predict.prefill;
   if (decode.missed == 0) return;
-  why.push_back(fmt::format("experts that the GPU's layers miss in VRAM: in decode {}{}",
-                            who(decode), prefill.missed > 0 ? "; in prompts " + who(prefill) : ""));
+  why.push_back(fmt::format(
+      "of the experts that the GPU's layers miss in VRAM {:.0f} % go there over the link in "
+      "decode{}; "
+      "the CPU computes the others",
+      100 * decode.sent_share(),
+      prefill.missed > 0 ? fmt::format(", {:.0f} % in prompts", 100 * prefill.sent_share()) : ""));
 }
 
 void explain_ram(const PlanCauses& causes, const Plan& plan, Lines& why) {

@@ -84,11 +84,10 @@ void add_prediction(std::string& text, const Plan& plan) {
   }
 }
 
-// The share of resources in a time, with a line of its own what they do beside.
+// Shares of the time by what it is spent on, and on a line of its own what is busy meanwhile.
 void add_cost(std::string& text, const char* title, const Cost& cost) {
   const double total = cost.total();
-  const auto add = [&](const char* name, const std::array<double, kResources>& seconds,
-                       const std::string& after) {
+  const auto shares = [&](const std::array<double, kResources>& seconds) {
     std::vector<std::string> parts;
     for (int r = 0; r < kResources; ++r) {
       const double share = total > 0 ? seconds[r] / total : 0;
@@ -96,10 +95,11 @@ void add_cost(std::string& text, const char* title, const Cost& cost) {
       parts.push_back(
           fmt::format("{:.0f} % {}", 100 * share, resource_name(static_cast<Resource>(r))));
     }
-    if (!parts.empty()) text += fmt::format("  {:<18}{}{}\n", name, fmt::join(parts, ", "), after);
+    return fmt::format("{}", fmt::join(parts, ", "));
   };
-  add(title, cost.seconds, fmt::format(" of {}", duration(total)));
-  add("  at the same time", cost.beside, "");
+  text += fmt::format("  {:<18}{}: {}\n", title, duration(total), shares(cost.seconds));
+  const std::string beside = shares(cost.beside);
+  if (!beside.empty()) text += fmt::format("  {:<18}{}\n", "at the same time", beside);
 }
 
 // What a change brings: speeds that it changes by two percent, or those it makes possible.

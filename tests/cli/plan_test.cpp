@@ -112,7 +112,7 @@ TEST_CASE("the table has parts of caches, what is busy at the same time, and onl
     }
   }
   CHECK(kv == plan["bytes"]["kv"].get<int64_t>());
-  CHECK(plan["predict"]["decode_beside_ms"]["memory bandwidth"].get<double>() > 0);
+  CHECK_FALSE(plan["predict"]["decode_beside_ms"].empty());
   const std::string decode_only =
       run_hearth({"plan", "pro", "--machine", profile("rtx5090-2ch-256g.json"), "--prompt", "0"})
           .out;

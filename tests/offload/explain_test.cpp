@@ -187,7 +187,7 @@ TEST_CASE("experts that VRAM lacks go to the CPU or over the link, whichever is 
   const auto sent = [&] {
     const Plan plan = make_plan(machine, model, request_of());
     REQUIRE(plan.predict.decode.missed > 0);
-    CHECK(has(plan.why, "experts that the GPU's layers miss in VRAM"));
+    CHECK(has(plan.why, "of the experts that the GPU's layers miss in VRAM"));
     return plan.predict.decode.sent_share();
   };
   CHECK(sent() > 0);
