@@ -31,9 +31,10 @@ Budgets budgets_of(const Machine& machine, const Gpu* gpu, const PlanRequest& re
 }
 
 // Whether experts can stay on disk: how fast it is must be known, and the model have room there.
-bool has_disk(const Machine& machine, const ModelShape& model) {
+bool has_disk(const Machine& machine, const ModelShape& model, const PlanRequest& request) {
   const int64_t capacity = disk_capacity_bytes(machine);
-  return disk_read_gb_s(machine) > 0 && (capacity == 0 || capacity >= model.weight_bytes());
+  return disk_read_gb_s(machine) > 0 &&
+         (request.stored || capacity == 0 || capacity >= model.weight_bytes());
 }
 
 // Chunks worth trying: longer ones than the prompt or the context are of no use.
@@ -221,7 +222,7 @@ Plan make_plan(const Machine& machine, const ModelShape& model, const PlanReques
                      request.threads > 0 ? request.threads : machine.cpu.cores);
   const Gpu* gpu = planned_gpu(machine, request);
   const CostModel costs(machine, model, cpu, gpu, request.hit_curve());
-  const bool on_disk = has_disk(machine, model);
+  const bool on_disk = has_disk(machine, model, request);
   Search search(model, request, costs, budgets_of(machine, gpu, request), gpu != nullptr, on_disk);
   const Candidate found = search.run(cpu.threads());
   Plan plan;

@@ -28,6 +28,7 @@ struct PlanRequest {
   // As an engine follows it: compressed rows lie where their layers do, and where a budget for the
   // GPU is named and suffices, it takes all layers.
   bool for_engine = false;
+  bool stored = false;       // the model's files lie on the machine's disks: they have room
   int32_t chunk_tokens = 0;  // 0: the planner's choice
   // Bytes that a person gives, at most the machine's memory or the card's. Where absent it is what
   // is free now, else the machine's memory less a reserve; and the card's.

@@ -56,6 +56,7 @@ Machine machine_of(const PlanOptions& options, const TensorDir& dir, PlanRequest
     disk.node = 0;
     disk.rates = {probe_file(file, kDiskSeconds)};
     measured.machine.disks = {disk};
+    request.stored = true;
   }
   return measured.machine;
 }

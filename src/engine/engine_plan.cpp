@@ -43,6 +43,7 @@ PlanRequest request_of(const EngineOptions& options, const ModelConfig& config) 
   request.threads = choose_threads(options.threads);
   request.kv = kv_name(options.kv);
   request.for_engine = true;
+  request.stored = true;
   request.gpu_budget = options.gpu_budget;
   request.kv_budget = options.kv_budget;
   request.chunk_tokens = options.chunk_tokens;

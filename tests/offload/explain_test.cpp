@@ -98,6 +98,9 @@ TEST_CASE("experts stay on a disk that has room for the model, and on no smaller
   const Plan plan = make_plan(machine, model, request_of());
   REQUIRE(plan.problems.size() == 1);
   CHECK(has(plan.problems, "of a disk, where 953.7 MiB are"));
+  PlanRequest stored = request_of();
+  stored.stored = true;  // a sparse file, say
+  CHECK(make_plan(machine, model, stored).fits());
   machine.disks[0].capacity_bytes = 0;  // not known
   CHECK(make_plan(machine, model, request_of()).fits());
 }
