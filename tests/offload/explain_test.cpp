@@ -178,6 +178,7 @@ TEST_CASE("what is busy beside the bottleneck is counted, and never longer than 
   // Each token's experts are read from memory whatever the disk brings meanwhile.
   const double bytes = 4.0 * model.experts_used * static_cast<double>(102000 << 10);
   CHECK(decode.busy(Resource::kMemory) > bytes / 90e9);
+  CHECK(decode.seconds[static_cast<int>(Resource::kMemory)] < bytes / 90e9);
   CHECK(decode.beside[static_cast<int>(Resource::kMemory)] <
         decode.seconds[static_cast<int>(Resource::kDisk)]);
   const Plan in_memory = make_plan(machine, small_model(), request_of());
@@ -191,6 +192,7 @@ TEST_CASE("experts that VRAM lacks go to the CPU or over the link, whichever is 
     const Plan plan = make_plan(machine, model, request_of());
     REQUIRE(plan.predict.decode.missed > 0);
     CHECK(has(plan.why, "of the experts that the GPU's layers miss in VRAM"));
+    CHECK(plan.predict.decode.sent_share() <= 1);
     return plan.predict.decode.sent_share();
   };
   CHECK(sent() > 0);
