@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "cli/progress.h"
+#include "offload/machine/machine_json.h"
 #include "offload/plan/plan_json.h"
 #include "offload/sim/trace_use.h"
 
@@ -100,6 +101,9 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   add_kv_option(command, options.kv);
   add_size_option(command, "--ram-budget", options.ram_budget,
                   "Memory for weights and caches, 64GiB; what is free where absent");
+  command.add_option("--machine", options.machine,
+                     "Plan with the rates of this profile of this machine (hearth profile); "
+                     "assumed ones where absent");
   CLI::Option* plan =
       command.add_option("--plan", options.plan, "Follow this plan (hearth plan MODEL --json)");
   command
@@ -173,6 +177,7 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   engine_options.gpu_budget = options.gpu_budget;
   engine_options.kv_budget = options.kv_budget;
   engine_options.use_gpu = !options.no_gpu;
+  if (!options.machine.empty()) engine_options.machine = read_machine(options.machine);
   if (!options.plan.empty()) engine_options.plan = read_plan(options.plan);
   if (!options.trace.empty()) {
     engine_options.recorded = recorded_use(read_trace(options.trace), options.trace);

@@ -26,7 +26,8 @@ struct ModelOptions {
   std::optional<int64_t> gpu_budget;
   std::optional<int64_t> kv_budget;
   bool no_gpu = false;
-  std::string plan;   // a file; empty: one is made
+  std::string machine;  // a file; empty: rates are assumed
+  std::string plan;     // a file; empty: one is made
   std::string trace;  // recorded routing that this one follows; empty: none
   std::string log_level = "info";
 };
