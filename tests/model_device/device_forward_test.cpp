@@ -379,34 +379,34 @@ TEST_CASE("device: experts are computed on both sides, in prompts and token by t
 
 // Nothing is pinned here, so the fake device counts the copies: three an expert.
 TEST_CASE("device: experts of a prompt are sent out of a cache's slots, as many as it can lend") {
-  const auto tokens = first_tokens("nano/nano.tokens.txt", 16);
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
   const ModelConfig& config = nano().config;
-  Limits limits = small_limits(16);
+  Limits limits = small_limits(35);
   limits.experts_sent = 4;
-  Runner whole(nano(), 16, 1, limits);
-  DeviceCache cache = whole.new_cache(KvType::kF32, 16);
-  const Floats expected = whole.run(cache, tokens, 16);
+  Runner whole(nano(), 35, 1, limits);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
+  const Floats expected = whole.run(cache, tokens, 35);
   const int64_t pairs = int64_t{config.layers} * config.experts;
   for (const int64_t slots : {2 * pairs, pairs / 2, int64_t{config.experts_used}, int64_t{1}}) {
     CAPTURE(slots);
     OpenCache open = open_expert_cache(nano().dir, layer_experts(nano().weights),
                                        {.experts = config.experts, .slots = slots, .read_ahead = 4},
                                        Topology::of_this_machine());
-    Runner runner(nano(), 16, 30 + slots, limits, std::vector<int32_t>(config.layers, 0), kSendAll,
+    Runner runner(nano(), 35, 30 + slots, limits, std::vector<int32_t>(config.layers, 0), kSendAll,
                   std::move(open.cache));
     const auto copies = [&] {
       return test::device() == "fake" ? counts(*runner.device).unpinned_copies : 0;
     };
     const int64_t at_first = copies();
-    DeviceCache own = runner.new_cache(KvType::kF32, 16);
+    DeviceCache own = runner.new_cache(KvType::kF32, 35);
     // All come from the disk at first, for the device as for the host.
-    const Floats cold = runner.run(own, tokens, 16);
+    const Floats cold = runner.run(own, tokens, 35);
     CHECK(test::max_difference(cold, expected) < 1e-5);
     if (slots == 2 * pairs) CHECK(cold == expected);
     if (test::device() == "fake") CHECK((copies() > at_first) == (slots > 1));
     own.position = 0;
     const int64_t before = copies();
-    const Floats again = runner.run(own, tokens, 16);
+    const Floats again = runner.run(own, tokens, 35);
     CHECK(test::max_difference(again, expected) < 1e-5);
     if (slots == 2 * pairs) CHECK(again == expected);  // all sums are the device's
     if (test::device() != "fake") continue;
@@ -420,20 +420,20 @@ TEST_CASE("device: experts of a prompt are sent out of a cache's slots, as many 
 }
 
 TEST_CASE("device: experts move from the disk to it while tokens come, with the same logits") {
-  const auto tokens = first_tokens("nano/nano.tokens.txt", 16);
+  const auto tokens = first_tokens("nano/nano.tokens.txt", 35);
   const ModelConfig& config = nano().config;
-  Runner whole(nano(), 16);
-  DeviceCache cache = whole.new_cache(KvType::kF32, 16);
+  Runner whole(nano(), 35);
+  DeviceCache cache = whole.new_cache(KvType::kF32, 35);
   const Floats expected = whole.run(cache, tokens, 1);
   for (const int64_t slots : {2, 8, 16}) {
     CAPTURE(slots);
     OpenCache open = open_expert_cache(nano().dir, layer_experts(nano().weights),
                                        {.experts = config.experts, .slots = slots, .read_ahead = 4},
                                        Topology::of_this_machine());
-    Runner runner(nano(), 16, 60 + slots, small_limits(16), std::vector<int32_t>(config.layers, 2),
+    Runner runner(nano(), 35, 60 + slots, small_limits(35), std::vector<int32_t>(config.layers, 2),
                   kSendHalf, std::move(open.cache));
-    DeviceCache own = runner.new_cache(KvType::kF32, 16);
-    for (const int64_t chunk : {1, 6}) {
+    DeviceCache own = runner.new_cache(KvType::kF32, 35);
+    for (const int64_t chunk : {1, 12}) {
       own.position = 0;
       CHECK(test::max_difference(runner.run(own, tokens, chunk), expected) < 1e-5);
     }
