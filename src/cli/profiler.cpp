@@ -32,12 +32,21 @@ std::span<const Kernels* const> measured_kernels() {
   return usable.size() > 1 ? usable.first(usable.size() - 1) : usable;
 }
 
+// More threads than the cores run at once would be no rates of this machine.
+int checked_threads(int wanted, const Topology& topology) {
+  const int threads = choose_threads(wanted);
+  const int most = topology.describe().cpu.threads;
+  if (threads <= most) return threads;
+  throw usage_error(fmt::format("{} threads can't be measured: the cores run {}", threads, most),
+                    "--threads", fmt::format("Choose 1 to {}", most));
+}
+
 class Profiler {
  public:
   explicit Profiler(const ProfilerOptions& options)
       : options_(options),
         topology_(Topology::of_this_machine()),
-        workers_(make_team(choose_threads(options.threads), topology_)) {}
+        workers_(make_team(checked_threads(options.threads, topology_), topology_)) {}
 
   Machine measure() {
     Machine machine = describe_machine();

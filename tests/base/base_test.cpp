@@ -36,6 +36,8 @@ TEST_CASE("problems are reported together and bounded") {
     const std::string message = error.what();
     CHECK(message.find("100000 problems") != std::string::npos);
     CHECK(message.find("problem 0\n") != std::string::npos);
+    CHECK(message.find("problem 99\n") != std::string::npos);
+    CHECK(message.find("and 99900 more") != std::string::npos);
     CHECK(message.find("Do something") != std::string::npos);
     CHECK(message.size() < 2000);
   }

@@ -46,6 +46,7 @@ TEST_CASE("profile refuses what it can't do, before it measures") {
   const std::vector<Case> cases = {
       {{"--threads", "-2"}, 2, "--threads"},
       {{"--threads", "5000"}, 2, "1 to 1024"},
+      {{"--threads", "1024"}, 2, "1024 threads can't be measured: the cores run"},
       {{"--threads", "many"}, 2, "--threads"},
       {{"--fast"}, 2, "--fast"},
       {{"model.gguf"}, 2, "model.gguf"},
