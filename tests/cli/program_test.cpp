@@ -86,7 +86,7 @@ TEST_CASE("run: token limit, stop strings, raw continuation") {
 }
 
 TEST_CASE("results that can't be written are an error, whatever their length") {
-  const std::string machine = test::profiles("rtx5090-8ch-256g.json");
+  const std::string machine = test::profiles() / "rtx5090-8ch-256g.json";
   for (const std::vector<std::string>& arguments :
        {std::vector<std::string>{"--help"},
         {"tokenize", "-p", "x"},
