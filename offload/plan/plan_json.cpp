@@ -303,11 +303,11 @@ Plan read_plan(const std::filesystem::path& path) {
   const Reader document(&json, "", problems);
   const Plan plan = read_fields(document);
   problems.throw_if_any(kAdvice);
-  check_sums(document, plan);
-  problems.throw_if_any(kAdvice);
   if (json.value("hash", Json()) != Json(hash_text(plan))) {
     throw Error("was changed: its hash isn't that of its content", path.string(), kAdvice);
   }
+  check_sums(document, plan);
+  problems.throw_if_any(kAdvice);
   return plan;
 }
 

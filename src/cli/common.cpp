@@ -88,8 +88,13 @@ void tell(const Engine& engine, const std::string& name, bool no_gpu) {
 
 }  // namespace
 
+std::string not_empty(const std::string& name) {
+  return name.empty() ? "names no file or folder" : "";
+}
+
 void add_model_argument(CLI::App& command, std::string& model) {
-  command.add_option("MODEL", model, "GGUF file; the small demo model where absent");
+  command.add_option("MODEL", model, "GGUF file; the small demo model where absent")
+      ->check(not_empty);
 }
 
 void add_model_options(CLI::App& command, ModelOptions& options) {
@@ -142,9 +147,16 @@ void add_size_option(CLI::App& command, const std::string& name, std::optional<i
       ->type_name("SIZE");
 }
 
+std::string whole_number(const std::string& text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc() && end == text.data() + text.size() && number >= 0) return "";
+  return fmt::format("'{}' is not possible: give a whole number, 0 or more", text);
+}
+
 void add_context_option(CLI::App& command, int64_t& context) {
   command.add_option("--ctx", context, "Tokens of context; 0: the model's, at most 32768")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number, "TOKENS")
       ->capture_default_str();
 }
 

@@ -32,6 +32,10 @@ struct ModelOptions {
   std::string log_level = "info";
 };
 
+// Checks of options: what is wrong with a value, empty where nothing is.
+std::string whole_number(const std::string& text);  // 0 or more
+std::string not_empty(const std::string& name);     // of a file or folder
+
 void add_model_argument(CLI::App& command, std::string& model);
 void add_model_options(CLI::App& command, ModelOptions& options);
 // --ctx, for commands whose context doesn't follow from their input.

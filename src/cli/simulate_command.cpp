@@ -187,8 +187,7 @@ void add_clock_options(CLI::App& command, ClockOptions& options) {
   CLI::Option* machine = command.add_option(
       "--machine", options.asked.machine,
       "Profile of a machine (hearth profile): decode on a virtual clock, by a plan made for it");
-  machine->check(
-      [](const std::string& name) -> std::string { return name.empty() ? "names no file" : ""; });
+  machine->check(not_empty);
   const size_t others = command.get_options().size();
   add_plan_options(command, options.asked);
   command.add_option("--policy", options.policy, "Who leaves a full tier, of the detailed figures")

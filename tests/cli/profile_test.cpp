@@ -54,6 +54,7 @@ TEST_CASE("profile refuses what it can't do, before it measures") {
       {{"--out", folder.path() / "no" / "where.json"}, 1, "where.json"},
       {{"--out", folder.path()}, 1, "cannot be written"},
       {{"--disk", folder.path() / "none"}, 1, "none"},
+      {{"--disk", ""}, 2, "--disk: names no file or folder"},
       {{"--disk", file}, 1, "is no folder"},
   };
   for (const Case& c : cases) {

@@ -212,6 +212,9 @@ TEST_CASE("bad usage exits 2 with one message, bad files exit 1") {
       {{"run", "-p", "x", "--ram-budget", "1KiB"}, 1, "--ram-budget"},
       {{"run", "-p", "x", "--plan", "nowhere.json"}, 1, "nowhere.json"},
       {{"plan", "flash", "--machine", "nowhere.json"}, 1, "nowhere.json"},
+      {{"plan", "flash", "--ctx", "-5"}, 2, "--ctx: '-5' is not possible: give a whole number"},
+      {{"run", "-p", "x", "--ctx", "1m"}, 2, "--ctx: '1m' is not possible: give a whole number"},
+      {{"plan", ""}, 2, "MODEL: names no file"},
       {{"plan", "--quant", "q4_k"}, 2, "formats already"},
       {{"plan", "flash", "--quant", "q11"}, 2, "q11"},
   };
