@@ -51,6 +51,9 @@ void add_size_option(CLI::App& command, const std::string& name, std::optional<i
 // is none.
 std::filesystem::path model_path(const std::string& model);
 
+// The same for commands that also know models by name; the Error says so.
+std::filesystem::path known_model_path(const std::string& model);
+
 // Opens the engine with a progress bar on standard error; throws Error. `on_gpu` is shown the GPU
 // that may be used while nothing lies in its memory yet.
 std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& limits = {},

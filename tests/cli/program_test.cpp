@@ -214,6 +214,8 @@ TEST_CASE("bad usage exits 2 with one message, bad files exit 1") {
       {{"plan", "flash", "--machine", "nowhere.json"}, 1, "nowhere.json"},
       {{"plan", "flash", "--ctx", "-5"}, 2, "--ctx: '-5' is not possible: give a whole number"},
       {{"run", "-p", "x", "--ctx", "1m"}, 2, "--ctx: '1m' is not possible: give a whole number"},
+      {{"plan", "falsh"}, 1, "falsh: there is no such file. Name a GGUF file; flash and pro"},
+      {{"simulate", "Flash"}, 1, "Flash: there is no such file. Name a GGUF file; flash and pro"},
       {{"plan", ""}, 2, "MODEL: names no file"},
       {{"plan", "--quant", "q4_k"}, 2, "formats already"},
       {{"plan", "flash", "--quant", "q11"}, 2, "q11"},
