@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "cli/progress.h"
 #include "offload/machine/machine_json.h"
+#include "offload/machine/topology.h"
 #include "offload/plan/plan_json.h"
 #include "offload/sim/trace_use.h"
 
@@ -173,6 +174,14 @@ std::filesystem::path model_path(const std::string& model) {
               "Name a model file: hearth COMMAND FILE.gguf");
 }
 
+std::filesystem::path known_model_path(const std::string& model) {
+  const std::filesystem::path path = model_path(model);
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) return path;
+  throw Error("there is no such file", path.string(),
+              "Name a GGUF file; flash and pro, as released, are known by these names");
+}
+
 std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& limits,
                                     const std::function<void(Device&)>& on_gpu) {
   start_log(options.log_level);
@@ -190,7 +199,10 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   engine_options.kv_budget = options.kv_budget;
   engine_options.use_gpu = !options.no_gpu;
   if (!options.machine.empty()) engine_options.machine = read_machine(options.machine);
-  if (!options.plan.empty()) engine_options.plan = read_plan(options.plan);
+  if (!options.plan.empty()) {
+    engine_options.plan = read_plan(options.plan);
+    engine_options.plan_name = options.plan;
+  }
   if (!options.trace.empty()) {
     engine_options.recorded = recorded_use(read_trace(options.trace), options.trace);
   }
@@ -206,6 +218,13 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   std::unique_ptr<Engine> engine = Engine::open(engine_options);
   bar.clear();
   tell(*engine, engine_options.model.filename().string(), options.no_gpu);
+  const int cores = Topology::of_this_machine().cores();
+  if (!options.plan.empty() && engine->plan().threads > cores) {
+    spdlog::warn(
+        "{}: the plan has {} threads compute, this machine has {} cores: they wait for one "
+        "another, and its predictions don't hold",
+        options.plan, engine->plan().threads, cores);
+  }
   return engine;
 }
 
