@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -264,15 +263,17 @@ void print_text(const PlanCase& planned, const Plan& plan, const RoutingWork& wo
 }  // namespace
 
 void check_clock_options(const ClockOptions& options) {
-  const auto check = [](double value, double least, double below, const char* name) {
-    if (value >= least && value < below) return;  // false for what is not a number
+  const auto check = [](double value, double below, const char* name) {
+    if (value >= 0 && value < below) return;  // false for what is not a number
     throw usage_error(fmt::format("can't be {}", value), name,
-                      fmt::format("Give {} or more, below {}", least, below));
+                      fmt::format("Give 0 or more, below {}", below));
   };
   constexpr double kMinute = 60000;
-  check(options.warm_up, 0, 100, "--warm-up");
-  check(options.stall_ms, 0, kMinute, "--stall");
-  check(options.settings.prefetch, 0, std::nextafter(1.0, 2.0), "--prefetch");
+  check(options.warm_up, 100, "--warm-up");
+  check(options.stall_ms, kMinute, "--stall");
+  const double prefetch = options.settings.prefetch;
+  if (prefetch >= 0 && prefetch <= 1) return;
+  throw usage_error(fmt::format("can't be {}", prefetch), "--prefetch", "Give 0 to 1");
 }
 
 void simulate_clock(const PlanCase& planned, const RoutingWork& work, const ClockOptions& options,

@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "base/chart.h"
 #include "base/error.h"
@@ -24,7 +26,8 @@ using Json = nlohmann::ordered_json;
 struct SimulateOptions {
   std::string trace;
   std::string svg;
-  std::vector<double> held = {12, 25, 50};  // percent
+  std::string held_text = "12,25,50";
+  std::vector<double> held;  // percent, of the text
   int64_t tokens = 2000;
   int64_t block = 1;
   ClockOptions clock;  // model and seed are those of both
@@ -154,12 +157,25 @@ RoutingSource source_of(const SimulateOptions& options) {
           .seed = options.clock.settings.seed};
 }
 
-void simulate_caches(const SimulateOptions& options) {
-  for (const double percent : options.held) {
-    if (percent >= 0 && percent <= 100) continue;  // false for what is not a number
-    throw usage_error(fmt::format("{} percent of the experts can't be held", percent), "--held",
-                      "Give 0 to 100");
+// Of "12,25,50". Throws a usage Error.
+std::vector<double> parse_percents(std::string_view text) {
+  std::vector<double> percents;
+  while (true) {
+    const std::string_view item = text.substr(0, text.find(','));
+    double percent = -1;
+    const auto [end, error] = std::from_chars(item.data(), item.data() + item.size(), percent);
+    const bool is_number = error == std::errc() && end == item.data() + item.size();
+    if (!is_number || !(percent >= 0 && percent <= 100)) {  // also what is not a number
+      throw usage_error(fmt::format("'{}' percent of the experts can't be held", item), "--held",
+                        "Give numbers of 0 to 100, as in 12,25,50");
+    }
+    percents.push_back(percent);
+    if (item.size() == text.size()) return percents;
+    text.remove_prefix(item.size() + 1);
   }
+}
+
+void simulate_caches(const SimulateOptions& options) {
   if (!options.svg.empty()) check_writable(options.svg);
   const RoutingWork work = routing_work(source_of(options));
   const Simulation simulation(work, options.block);
@@ -213,21 +229,27 @@ void add_simulate(CLI::App& app) {
   auto options = std::make_shared<SimulateOptions>();
   CLI::App* command = app.add_subcommand(
       "simulate", "Hit rates of caches of experts; with a machine's profile, how fast it decodes");
-  command->add_option("MODEL", options->clock.asked.model,
-                      "flash, pro or a GGUF file; the small demo model where absent");
-  command->add_option("--trace", options->trace,
-                      "Routing recorded by hearth trace; drawn at random where absent. A plan "
-                      "(--machine) goes by its first half, the second is simulated");
-  command->add_option("--tokens", options->tokens, "Tokens to draw")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
-  command->add_option("--seed", options->clock.settings.seed, "Same seed, same draw")
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "One JSON document on standard output");
-  CLI::Option* held =
-      command->add_option("--held", options->held, "Percent of all experts that the cache holds")
-          ->delimiter(',')
+  command
+      ->add_option("MODEL", options->clock.asked.model,
+                   "flash, pro or a GGUF file; the small demo model where absent")
+      ->check(not_empty);
+  CLI::Option* trace =
+      command->add_option("--trace", options->trace,
+                          "Routing recorded by hearth trace; drawn at random where absent. A plan "
+                          "(--machine) goes by its first half, the second is simulated");
+  CLI::Option* tokens = command->add_option("--tokens", options->tokens, "Tokens to draw")
+                            ->check(CLI::Range(1, 1000000))
+                            ->capture_default_str();
+  CLI::Option* seed =
+      command->add_option("--seed", options->clock.settings.seed, "Same seed, same draw")
+          ->check(whole_number, "COUNT")
           ->capture_default_str();
+  command->add_flag("--json", options->json, "One JSON document on standard output");
+  CLI::Option* held = command
+                          ->add_option("--held", options->held_text,
+                                       "Percent of all experts that the cache holds: 12,25,50")
+                          ->type_name("PERCENTS")
+                          ->capture_default_str();
   CLI::Option* block =
       command->add_option("--block", options->block, "Tokens that go through a layer together")
           ->check(CLI::Range(1, 65536))
@@ -235,7 +257,15 @@ void add_simulate(CLI::App& app) {
   CLI::Option* svg = command->add_option("--svg", options->svg, "Draw the curves into this file");
   add_clock_options(*command, options->clock);
   for (CLI::Option* option : {held, block, svg}) option->excludes("--machine");
-  command->callback([options] { simulate(*options); });
+  tokens->excludes(trace);
+  // With a machine it also draws which guesses are right and which reads stand still.
+  command->callback([options, trace, seed] {
+    if (trace->count() > 0 && seed->count() > 0 && options->clock.asked.machine.empty()) {
+      throw usage_error("nothing is drawn along a recorded trace", "--seed", "Leave it out");
+    }
+    options->held = parse_percents(options->held_text);
+    simulate(*options);
+  });
 }
 
 }  // namespace hearth::cli
