@@ -10,6 +10,7 @@
 #include <iostream>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "cli/progress.h"
 #include "offload/machine/machine_json.h"
 #include "offload/machine/topology.h"
@@ -52,11 +53,12 @@ std::filesystem::path program_folder() {
 // What a person should know of an engine that was opened: what it follows and what it took.
 void tell(const Engine& engine, const std::string& name, bool no_gpu) {
   const Plan& plan = engine.plan();
-  spdlog::info("{}: {} of weights, {} layers, {} tokens of context; {} kernels on {}", name,
+  spdlog::info("{}: {} of weights, {} layers, {} of context; {} kernels on {}", name,
                format_bytes(static_cast<double>(engine.weight_bytes())), engine.config().layers,
-               engine.context(), engine.kernels().name, engine.workers().shares().text());
-  spdlog::info("plan {}: {} tokens of a prompt at a time, {} of KV cache, {} of scratch",
-               format_hash(plan.hash()), engine.chunk_tokens(),
+               counted(engine.context(), "token"), engine.kernels().name,
+               engine.workers().shares().text());
+  spdlog::info("plan {}: {} of a prompt at a time, {} of KV cache, {} of scratch",
+               format_hash(plan.hash()), counted(engine.chunk_tokens(), "token"),
                format_bytes(static_cast<double>(plan.kv_bytes)),
                format_bytes(static_cast<double>(plan.scratch_bytes)));
   if (engine.gpu() != nullptr) {
@@ -221,9 +223,9 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   const int cores = Topology::of_this_machine().cores();
   if (!options.plan.empty() && engine->plan().threads > cores) {
     spdlog::warn(
-        "{}: the plan has {} threads compute, this machine has {} cores: they wait for one "
+        "{}: the plan has {} threads compute, this machine has {}: they wait for one "
         "another, and its predictions don't hold",
-        options.plan, engine->plan().threads, cores);
+        options.plan, engine->plan().threads, counted(cores, "core"));
   }
   return engine;
 }

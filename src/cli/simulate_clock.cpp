@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "cli/common.h"
 #include "cli/progress.h"
 #include "cli/routing_report.h"
@@ -232,11 +233,11 @@ void print_text(const PlanCase& planned, const Plan& plan, const RoutingWork& wo
   const Prediction& predict = plan.predict;
   fmt::print("{} on {}\n{}: ", planned.shape.name, planned.machine.name, work.name);
   if (work.known.tokens() > 0) {
-    fmt::print("its first {} tokens, which the plan goes by, are not simulated;\n",
-               work.known.tokens());
+    fmt::print("without its first {}, which the plan goes by;\n",
+               counted(work.known.tokens(), "token"));
   }
-  fmt::print("{} tokens, {} of them measured, at {} tokens of context\n\n", work.trace.tokens(),
-             main.result.tokens, plan.work.depth);
+  fmt::print("{}, {} of them measured, at {} of context\n\n", counted(work.trace.tokens(), "token"),
+             main.result.tokens, counted(plan.work.depth, "token"));
   fmt::print("  simulated  {} tok/s with the policy {}\n", rate(main.result.tok_s()),
              main.policy.name);
   fmt::print("  predicted  {} tok/s ({} to {}); simulated is {:.2f} of it\n",

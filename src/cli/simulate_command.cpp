@@ -9,6 +9,7 @@
 
 #include "base/chart.h"
 #include "base/error.h"
+#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/progress.h"
@@ -99,9 +100,10 @@ Json report(const RoutingWork& work, const Simulation& simulation, const Simulat
 }
 
 void print_text(const Json& result) {
-  fmt::print("{}: {} tokens in {} layers of {} experts, {} used\n\n",
-             result["workload"].get<std::string>(), result["tokens"].get<int64_t>(),
-             result["layers"].get<int>(), result["experts"].get<int>(), result["used"].get<int>());
+  fmt::print("{}: {} in {} of {} experts, {} used\n\n", result["workload"].get<std::string>(),
+             counted(result["tokens"].get<int64_t>(), "token"),
+             counted(result["layers"].get<int>(), "layer"), result["experts"].get<int>(),
+             result["used"].get<int>());
   fmt::print("{:<9}", "held");
   for (const Json& held : result["held"]) {
     fmt::print(" {:>16}", format_share(held["share"].get<double>()));
@@ -127,8 +129,8 @@ void print_text(const Json& result) {
 
 std::string curves_svg(const RoutingWork& work, const Simulation& simulation) {
   constexpr double kWidth = 860, kHeight = 600;
-  const std::string title =
-      fmt::format("Experts served by a cache: {}, {} tokens", work.name, work.trace.tokens());
+  const std::string title = fmt::format("Experts served by a cache: {}, {}", work.name,
+                                        counted(work.trace.tokens(), "token"));
   std::vector<double> shares = {0.01, 0.02, 0.03, 0.05, 0.07};
   for (int percent = 10; percent <= 100; percent += 5) shares.push_back(percent / 100.0);
   Chart chart = {title, {"experts held", 0, 100, " %"}, {"uses served", 0, 100, " %"}};
