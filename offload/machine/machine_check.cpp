@@ -3,13 +3,15 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
+#include <span>
 
-#include "cpu_kernels/registry.h"
 #include "offload/machine/machine_faults.h"
 
 namespace hearth {
 namespace {
+
+constexpr std::string_view kKinds[] = {"gpu", "nvme", "storage", "display", "bridge"};
+constexpr std::string_view kIsas[] = {"amx", "avx512", "avx2", "reference"};  // that have kernels
 
 // The first kind of fault found explains the others: counts are compared with one another.
 void check_cores(const Machine& machine, ProfileFaults& faults) {
@@ -77,6 +79,13 @@ void check_unique(const std::vector<std::string>& names, const std::string& poin
   }
 }
 
+void check_one_of(const std::string& name, std::span<const std::string_view> known,
+                  const std::string& pointer, ProfileFaults& faults) {
+  if (faults.at(pointer) || std::ranges::find(known, name) != known.end()) return;
+  faults.add(pointer,
+             fmt::format("is {}, must be one of: {}", shown(name), fmt::join(known, ", ")));
+}
+
 template <typename T>
 std::vector<std::string> names_of(const std::vector<T>& items, std::string T::*name) {
   std::vector<std::string> names;
@@ -106,10 +115,7 @@ void check_isas(const Cpu& cpu, ProfileFaults& faults) {
     const std::string pointer = fmt::format("/cpu/isas/{}/formats", i);
     const std::vector<FormatRates>& formats = cpu.isas[i].formats;
     const std::string name = fmt::format("/cpu/isas/{}/name", i);
-    if (!faults.at(name) && find_kernels(cpu.isas[i].name) == nullptr) {
-      faults.add(name,
-                 shown(cpu.isas[i].name) + " is no instruction set that hearth has kernels of");
-    }
+    check_one_of(cpu.isas[i].name, kIsas, name, faults);
     if (i == 0 && formats.empty() && !faults.at(pointer)) {
       faults.add(pointer, "must have a format: the first instruction set is the one used");
     }
@@ -143,17 +149,12 @@ void check_nodes(const Machine& machine, ProfileFaults& faults) {
 }
 
 void check_pci(const Machine& machine, ProfileFaults& faults) {
-  constexpr std::array<std::string_view, 5> kKinds = {"gpu", "nvme", "storage", "display",
-                                                      "bridge"};
   const std::vector<std::string> addresses = names_of(machine.pci, &PciDevice::address);
   check_unique(addresses, "/pci", "/address", faults);
   for (size_t i = 0; i < machine.pci.size(); ++i) {
     const std::string& parent = machine.pci[i].parent;
     const std::string kind = fmt::format("/pci/{}/kind", i);
-    if (!faults.at(kind) && std::ranges::find(kKinds, machine.pci[i].kind) == kKinds.end()) {
-      faults.add(kind, fmt::format("is {}, must be one of: {}", shown(machine.pci[i].kind),
-                                   fmt::join(kKinds, ", ")));
-    }
+    check_one_of(machine.pci[i].kind, kKinds, kind, faults);
     const std::string pointer = fmt::format("/pci/{}/parent", i);
     const bool is_known = std::ranges::find(addresses, parent) != addresses.end();
     if (faults.at(pointer) || faults.at(fmt::format("/pci/{}/address", i))) continue;

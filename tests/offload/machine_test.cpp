@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cpu_kernels/registry.h"
 #include "offload/a_machine.h"
 #include "offload/machine/machine_json.h"
 #include "offload/machine/machine_rates.h"
@@ -82,6 +83,15 @@ TEST_CASE("formats are named as in files, and told apart where rows are interlea
   }
 }
 
+TEST_CASE("a profile may have rates of every table of kernels that runs here") {
+  for (const Kernels* kernels : usable_kernels()) {
+    CAPTURE(kernels->name);
+    CHECK(refusal([&](Json& json) {
+            json["cpu"]["isas"][1]["name"] = kernels->name;
+          }).find("must be one of") == std::string::npos);
+  }
+}
+
 TEST_CASE("each class of fault is refused, with the place of the fault") {
   struct Case {
     const char* pointer;
@@ -104,7 +114,7 @@ TEST_CASE("each class of fault is refused, with the place of the fault") {
       {"/cpu/cores", 12, "/nodes: have 16 cores, the CPU has 12"},
       {"/cpu/cores", 64, "/nodes: have 16 cores, the CPU has 64"},
       {"/cpu/team", 99, "/cpu/team: is 99, more than the 32 threads"},
-      {"/cpu/isas/1/name", "mmx", "/cpu/isas/1/name: mmx is no instruction set"},
+      {"/cpu/isas/1/name", "mmx", "/cpu/isas/1/name: is mmx, must be one of: amx,"},
       {"/pci/1/kind", "toaster", "/pci/1/kind: is toaster, must be one of: gpu, nvme,"},
       {"/nodes/0/copy_gb_s", 1e9, "/nodes/0/copy_gb_s: is 1000000000, more than 2 times the 90 of"},
       {"/gpus/0/to_gpu_beside_cpu_gb_s", 500, "_cpu_gb_s: is 500, more than 2 times the 52 of /g"},
