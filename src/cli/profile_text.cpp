@@ -43,17 +43,17 @@ void add_memory(const Machine& machine, Out out) {
 
 void add_formats(const IsaRates& isa, Out out) {
   if (isa.formats.empty()) return;
-  fmt::format_to(out, "  {:<16} {:>10}", "", "from memory");
+  fmt::format_to(out, "  {:<18} {:>11}", "", "from memory");
   for (const MatmulRate& rate : isa.formats.front().matmul) {
     fmt::format_to(out, " {:>10}", counted(rate.tokens, "token"));
   }
-  fmt::format_to(out, "\n  {:<16} {:>10}", "format", "GB/s");
+  fmt::format_to(out, "\n  {:<18} {:>11}", "format", "GB/s");
   for (size_t i = 0; i < isa.formats.front().matmul.size(); ++i) {
     fmt::format_to(out, " {:>10}", "GFLOP/s");
   }
   fmt::format_to(out, "\n");
   for (const FormatRates& format : isa.formats) {
-    fmt::format_to(out, "  {:<16} {:>10.1f}", format.format, format.stream_gb_s);
+    fmt::format_to(out, "  {:<18} {:>11.1f}", format.format, format.stream_gb_s);
     for (const MatmulRate& rate : format.matmul) fmt::format_to(out, " {:>10.1f}", rate.gflop_s);
     fmt::format_to(out, "\n");
   }

@@ -106,17 +106,17 @@ void print_text(const Json& result) {
              result["used"].get<int>());
   fmt::print("{:<9}", "held");
   for (const Json& held : result["held"]) {
-    fmt::print(" {:>16}", format_share(held["share"].get<double>()));
+    fmt::print(" {:>17}", format_share(held["share"].get<double>()));
   }
   fmt::print("\n{:<9}", "slots");
-  for (const Json& held : result["held"]) fmt::print(" {:>16}", held["slots"].get<int64_t>());
+  for (const Json& held : result["held"]) fmt::print(" {:>17}", held["slots"].get<int64_t>());
   fmt::print("\n\n");
   for (const Json& policy : result["policies"]) {
     fmt::print("{:<9}", policy["name"].get<std::string>());
     for (size_t i = 0; i < policy["hit_rate"].size(); ++i) {
       const double gap = policy["below_optimal"][i].get<double>();
-      fmt::print(" {:>16}",
-                 fmt::format("{} {:>7}", format_share(policy["hit_rate"][i].get<double>()),
+      fmt::print(" {:>17}",
+                 fmt::format("{} {:>8}", format_share(policy["hit_rate"][i].get<double>()),
                              gap == 0 ? "" : fmt::format("({:+.1f})", -100 * gap)));
     }
     fmt::print("   {}\n", policy["explanation"].get<std::string>());

@@ -149,6 +149,15 @@ TEST_CASE("simulate draws routing by the name of a shape or a model file") {
   CHECK(contains(table.out, "Belady"));
   CHECK(contains(table.out, "25.0 %"));
   CHECK(contains(test::read_text(svg), ">hearth<"));
+
+  // A fixed list has all that a single token uses, an empty cache nothing: as far apart as can be.
+  const std::string one = run_hearth({"simulate", "flash", "--tokens", "1", "--held", "50"}).out;
+  CHECK(contains(one, ": 1 token in 43 layers of"));
+  const auto percent_in = [&](const std::string& row) {
+    return one.find('%', one.find("\n" + row)) - one.find("\n" + row);
+  };
+  CHECK(contains(one, "100.0 % (+100.0)"));
+  CHECK(percent_in("static") == percent_in("optimal"));
 }
 
 TEST_CASE("trace and simulate say what is wrong with what they are given") {
