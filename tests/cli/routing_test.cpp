@@ -188,7 +188,7 @@ TEST_CASE("trace and simulate say what is wrong with what they are given") {
            Case{{"simulate", "flash", "--held", "12,,3"}, 2, "--held: '' percent"},
            Case{{"simulate", "flash", "--held", "12,"}, 2, "--held: '' percent"},
            Case{{"simulate", "flash", "--seed", "-1"}, 2, "--seed: '-1' is not possible"},
-           Case{{"simulate", "--trace", text, "--tokens", "5"}, 2, "--tokens excludes --trace"},
+           Case{{"simulate", "--trace", text, "--tokens", "5"}, 2, "--trace excludes --tokens"},
            Case{{"simulate", "--trace", text, "--seed", "5"}, 2, "--seed: nothing is drawn"},
            Case{{"simulate", ""}, 2, "MODEL: names no file"},
            Case{{"simulate", "flash", "--tokens", "0"}, 2, "tokens"},
