@@ -28,7 +28,7 @@ struct ModelOptions {
   bool no_gpu = false;
   std::string machine;  // a file; empty: rates are assumed
   std::string plan;     // a file; empty: one is made
-  std::string trace;  // recorded routing that this one follows; empty: none
+  std::string trace;    // recorded routing that this one follows; empty: none
   std::string log_level = "info";
 };
 
