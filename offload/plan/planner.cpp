@@ -257,9 +257,9 @@ void explain(const CpuRates& cpu, const ModelShape& model, const PlanRequest& re
   }
   if (plan.divides_experts()) say(explain_first(model, request));
   say(
-      fmt::format("prompts are read {} tokens at a time: the longer, the fewer times the experts "
+      fmt::format("prompts are read {} at a time: the longer, the fewer times the experts "
                   "are read, but {} of scratch are taken for it",
-                  at.chunk_tokens,
+                  counted(at.chunk_tokens, "token"),
                   binary_size(at.uses_gpu() ? chunk.device_scratch[at.entries_in_ram][at.gpu_layers]
                                             : chunk.scratch)));
   for (const std::string& format : CpuRates::unknown_formats(cpu.rates(), model)) {

@@ -22,7 +22,7 @@ std::string contents(const Plan& plan, const TierPlan& tier, bool is_vram) {
   if (dense_layers > 0 && &tier != &plan.nvme) {
     parts.push_back(fmt::format("{} of {} layers but their experts", dense_layers, layers));
   }
-  if (tier.experts > 0) parts.push_back(fmt::format("{} experts", tier.experts));
+  if (tier.experts > 0) parts.push_back(counted(tier.experts, "expert"));
   if (tier.kv > 0) parts.push_back(fmt::format("{} of KV cache", binary_size(tier.kv)));
   if (tier.scratch > 0) parts.push_back(fmt::format("{} of scratch", binary_size(tier.scratch)));
   return fmt::format("{}", fmt::join(parts, ", "));
@@ -37,8 +37,8 @@ void add_tier(std::string& text, const char* name, const Plan& plan, const TierP
 
 void add_prediction(std::string& text, const Plan& plan) {
   const Prediction& predict = plan.predict;
-  text += fmt::format("  decode  {:>8} tok/s  at {} tokens of context, bound by {}",
-                      rate(predict.decode_tok_s), plan.work.depth,
+  text += fmt::format("  decode  {:>8} tok/s  at {} of context, bound by {}",
+                      rate(predict.decode_tok_s), counted(plan.work.depth, "token"),
                       resource_name(predict.decode.bottleneck()));
   if (predict.decode_tok_s_high > predict.decode_tok_s_low) {
     text += fmt::format("; {} to {} with how often the text's experts are at hand",
@@ -47,7 +47,7 @@ void add_prediction(std::string& text, const Plan& plan) {
   text += '\n';
   if (plan.work.prompt > 0) {
     text += fmt::format("  prefill {:>8} tok/s  over a prompt of {}, bound by {}\n",
-                        rate(predict.prefill_tok_s), plan.work.prompt,
+                        rate(predict.prefill_tok_s), counted(plan.work.prompt, "token"),
                         resource_name(predict.prefill.bottleneck()));
   }
 }
@@ -76,11 +76,11 @@ void add_list(std::string& text, const char* title, const std::vector<std::strin
 
 std::string plan_report(const Plan& plan) {
   std::string text = fmt::format(
-      "{} on {}\n  {} of weights, {} of them routed experts; {} tokens of context, {} session{}; "
+      "{} on {}\n  {} of weights, {} of them routed experts; {} of context, {}; "
       "{} kernels on {}\n\n",
       plan.model, plan.machine, format_bytes(static_cast<double>(plan.weight_bytes)),
-      format_bytes(static_cast<double>(plan.routed_bytes)), plan.work.context, plan.work.parallel,
-      plan.work.parallel == 1 ? "" : "s", plan.isa, plan.shares().text());
+      format_bytes(static_cast<double>(plan.routed_bytes)), counted(plan.work.context, "token"),
+      counted(plan.work.parallel, "session"), plan.isa, plan.shares().text());
   add_tier(text, "VRAM", plan, plan.vram);
   add_tier(text, "RAM", plan, plan.ram);
   add_tier(text, "NVMe", plan, plan.nvme);

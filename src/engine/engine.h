@@ -42,7 +42,8 @@ struct EngineOptions {
   bool use_gpu = true;                // where there is one
   std::function<FoundDevice()> open_gpu = [] { return open_device(0); };
   std::optional<Machine> machine;  // this one's profile, for rates; assumed ones where absent
-  std::optional<Plan> plan;  // to be followed; made from this machine where absent
+  std::optional<Plan> plan;        // to be followed; made from this machine where absent
+  std::string plan_name;           // of it, for messages: its file
   // Of a plan that is made: which experts are in memory at first.
   std::optional<RecordedUse> recorded;
   Limits limits;  // its chunk_tokens is the plan's

@@ -101,7 +101,7 @@ void check_gpu(const Plan& plan, const EngineOptions& options, const ModelShape&
 // A plan says how much it takes; what it was made for must be what is here.
 void check_replay(const Plan& plan, const EngineOptions& options, const ModelShape& shape,
                   const Device* device) {
-  Problems problems("--plan");
+  Problems problems(options.plan_name.empty() ? "--plan" : "--plan " + options.plan_name);
   auto same = [&](const char* what, const auto& planned, const auto& here) {
     if (planned != here)
       problems.add(fmt::format("its {} is {}, here it is {}", what, planned, here));
@@ -125,7 +125,10 @@ void check_replay(const Plan& plan, const EngineOptions& options, const ModelSha
                     plan.threads, plan.placement.chunk_tokens, plan.work.parallel, kThreadsMax,
                     kChunkTokensMax, kSessionsMax));
   }
-  if (options.context != 0) same("context", plan.work.context, options.context);
+  if (options.context != 0 && plan.work.context != options.context) {
+    problems.add(fmt::format("its context is {}, here it is {}: plan with --ctx {}",
+                             plan.work.context, options.context, options.context));
+  }
   if (plan.work.context > shape.context) {
     problems.add(fmt::format("its context of {} is more than the model's {}", plan.work.context,
                              shape.context));
