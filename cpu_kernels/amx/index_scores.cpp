@@ -1,5 +1,6 @@
 // Scores of the indexer in tiles, for the tokens of a prompt: bfloat16 keys, which lie as tiles
-// want them, times a query's heads.
+// want them, times a query's heads. A query is the sum of two bfloat16 values: which entries are
+// the best must not hang on how it is rounded.
 #include "cpu_kernels/amx/avx512.h"
 #include "cpu_kernels/amx/tile_product.h"
 
@@ -9,6 +10,13 @@ namespace {
 constexpr int kHeadsMax = 64;
 constexpr int kDimMax = 256;
 constexpr int kBlockKeys = 32;  // of two tiles
+
+// What rounding to bfloat16 leaves of a value.
+HEARTH_INLINE __m512 rest_of(__m512 x) {
+  const auto rounded = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x));
+  const __m512i bits = _mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
+  return _mm512_sub_ps(x, _mm512_castsi512_ps(bits));
+}
 
 class TileIndexScores {
  public:
@@ -26,17 +34,21 @@ class TileIndexScores {
   }
 
  private:
-  int64_t group_values() const { return int64_t{p_.dim} * 16; }  // of sixteen heads
+  int64_t group_values() const { return int64_t{p_.dim} * 16 * 2; }  // of sixteen heads
 
-  // Right tiles of each sixteen heads, 32 values deep.
+  // Right tiles of each sixteen heads, 32 values deep: the rounded values, then their rests.
   void round_query() {
     uint16_t* out = query_;
     for (int g = 0; g < groups_; ++g) {
-      const float* q = p_.q + 16 * g;
-      for (int32_t d = 0; d < p_.dim; d += 2, out += 32) {
-        store_bytes(out, pair_values(_mm512_loadu_ps(q + int64_t{d} * p_.heads),
-                                     _mm512_loadu_ps(q + int64_t{d + 1} * p_.heads)));
-      }
+      for (int32_t d = 0; d < p_.dim; d += 32, out += 2 * kTileValues) round_tile(g, d, out);
+    }
+  }
+  void round_tile(int g, int32_t first, uint16_t* out) {
+    for (int32_t pair = 0; pair < 16; ++pair, out += 32) {
+      const float* q = p_.q + int64_t{first + 2 * pair} * p_.heads + 16 * g;
+      const __m512 even = _mm512_loadu_ps(q), odd = _mm512_loadu_ps(q + p_.heads);
+      store_bytes(out, pair_values(even, odd));
+      store_bytes(out + kTileValues, pair_values(rest_of(even), rest_of(odd)));
     }
   }
 
@@ -60,13 +72,15 @@ class TileIndexScores {
     unit_.zero<0>(), unit_.zero<1>(), unit_.zero<2>(), unit_.zero<3>();
     for (int32_t d = 0; d < p_.dim; d += 32) {
       unit_.load<4>(keys + d, stride);
-      unit_.load<6>(q + d * 16, kTileBytes);
-      unit_.multiply<0, 4, 6>();
-      unit_.load<7>(other_q + d * 16, kTileBytes);
-      unit_.multiply<1, 4, 7>();
       unit_.load<5>(keys + 16 * int64_t{p_.dim} + d, stride);
-      unit_.multiply<2, 5, 6>();
-      unit_.multiply<3, 5, 7>();
+      for (int part = 0; part < 2; ++part, q += kTileValues, other_q += kTileValues) {
+        unit_.load<6>(q, kTileBytes);
+        unit_.multiply<0, 4, 6>();
+        unit_.load<7>(other_q, kTileBytes);
+        unit_.multiply<1, 4, 7>();
+        unit_.multiply<2, 5, 6>();
+        unit_.multiply<3, 5, 7>();
+      }
     }
     unit_.store<0>(sums_[0], kTileBytes), unit_.store<1>(sums_[1], kTileBytes);
     unit_.store<2>(sums_[2], kTileBytes), unit_.store<3>(sums_[3], kTileBytes);
@@ -96,7 +110,7 @@ class TileIndexScores {
   const IndexScoreParams& p_;
   const int groups_;  // of sixteen heads
   TileUnit unit_;
-  alignas(64) uint16_t query_[kHeadsMax * kDimMax];
+  alignas(64) uint16_t query_[2 * kHeadsMax * kDimMax];
   alignas(64) uint16_t copies_[kBlockKeys * kDimMax];
   alignas(64) float sums_[4][kTileFloats];
   alignas(64) float totals_[kBlockKeys][16];

@@ -18,6 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kLeastBytes = 64 << 20;  // less would lie in the disk's own cache
+constexpr int64_t kSlowBytes = 16 << 20;   // written in any case, however long it takes
 
 double seconds_between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
@@ -92,11 +93,12 @@ class BlockReader {
 std::unique_ptr<ReadQueue> open_queue(int depth, bool use_uring, std::vector<std::string>& notes) {
   int refused = 0;
   auto queue = open_read_queue(depth, use_uring, refused);
-  if (refused != 0 && notes.empty()) {
-    notes.push_back(
-        fmt::format("the kernel refuses io_uring ({}): the disk was read by threads, "
-                    "which small blocks are slower with",
-                    std::generic_category().message(refused)));
+  if (refused != 0) {
+    const std::string note = fmt::format(
+        "the kernel refuses io_uring ({}): the disk was read by threads, "
+        "which small blocks are slower with",
+        std::generic_category().message(refused));
+    if (std::ranges::find(notes, note) == notes.end()) notes.push_back(note);
   }
   return queue;
 }
@@ -114,9 +116,8 @@ DiskProbeOptions quick_disk_probe() {
   DiskProbeOptions options;
   options.blocks = {4 << 10, 2 << 20};  // the latter as experts are read
   options.depths = {1, 16};
-  options.seconds = 0.4;
-  options.write_seconds = 1.5;
-  options.seconds_max = 3;
+  options.write_seconds = 0.8;
+  options.seconds_max = 2;
   options.bytes_max = 512 << 20;
   return options;
 }
@@ -135,11 +136,16 @@ DiskProbeResult probe_disk(const std::filesystem::path& folder, const DiskProbeO
         fmt::format("only {} MiB are free", file.free_bytes() >> 20), folder.string(),
         fmt::format("Free {} MiB, or name a folder on another disk", 4 * kLeastBytes >> 20));
   }
-  file.fill(kLeastBytes, bytes_max, options.write_seconds);
+  const auto begin = Clock::now();
+  file.fill(kSlowBytes, bytes_max, options.write_seconds);
 
   DiskProbeResult result;
   result.file_bytes = file.bytes();
-  const auto begin = Clock::now();
+  if (file.bytes() < std::min(kLeastBytes, bytes_max)) {
+    result.notes.push_back(
+        "the disk writes slowly: so small a file may lie in its own cache, and "
+        "be read faster than the disk is");
+  }
   const int points = static_cast<int>(options.blocks.size() * options.depths.size());
   const std::string where = folder.string();
   for (const int64_t block : options.blocks) {

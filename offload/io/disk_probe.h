@@ -18,9 +18,9 @@ namespace hearth {
 struct DiskProbeOptions {
   std::vector<int64_t> blocks;  // bytes, ascending, multiples of 4 KiB
   std::vector<int> depths;      // ascending
-  double seconds = 0.5;         // a block size and depth
-  double write_seconds = 8;     // the scratch file stays smaller where it takes longer to write
-  double seconds_max = 30;      // all reads; figures that come later are left out
+  double seconds = 0.2;         // a block size and depth
+  double write_seconds = 2;     // the scratch file stays smaller where it takes longer to write
+  double seconds_max = 10;      // all, writing too; figures that come later are left out
   int64_t bytes_max = int64_t{2} << 30;  // of the scratch file
   bool use_uring = true;
 };
@@ -38,8 +38,8 @@ struct DiskProbeResult {
 DiskProbeResult probe_disk(const std::filesystem::path& folder, const DiskProbeOptions& options,
                            const std::function<void(int, int)>& on_step = {});
 
-// What random reads of a file reach that is there already, in blocks and as many at once as a Reader
-// has by itself. Throws Error where it can't be read.
+// What random reads of a file reach that is there already, in blocks and as many at once as a
+// Reader has by itself. Throws Error where it can't be read.
 DiskRate probe_file(const std::filesystem::path& path, double seconds = 0.3);
 
 // The bytes a scratch file may have where so many are free; 0 where that is too little to measure.

@@ -1,30 +1,69 @@
 // What must hold between the fields of a profile.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
+#include <span>
 
 #include "offload/machine/machine_faults.h"
 
 namespace hearth {
 namespace {
 
+constexpr std::string_view kKinds[] = {"gpu", "nvme", "storage", "display", "bridge"};
+constexpr std::string_view kIsas[] = {"amx", "avx512", "avx2", "reference"};  // that have kernels
+
+// The first kind of fault found explains the others: counts are compared with one another.
 void check_cores(const Machine& machine, ProfileFaults& faults) {
   const Cpu& cpu = machine.cpu;
   if (faults.at("/cpu/cores")) return;
+  bool is_counted = !machine.nodes.empty();
+  int64_t cores = 0;
+  for (size_t i = 0; i < machine.nodes.size(); ++i) {
+    is_counted = is_counted && !faults.at(fmt::format("/nodes/{}/cores", i));
+    cores += machine.nodes[i].cores;
+  }
+  if (is_counted && cores != cpu.cores) {
+    return faults.add("/nodes", fmt::format("have {} cores, the CPU has {}", cores, cpu.cores));
+  }
   if (!faults.at("/cpu/packages") && cpu.packages > cpu.cores) {
     faults.add("/cpu/packages",
                fmt::format("is {}, more than the {} cores", cpu.packages, cpu.cores));
   }
-  if (!faults.at("/cpu/threads") && cpu.threads < cpu.cores) {
+  if (faults.at("/cpu/threads")) return;
+  if (cpu.threads < cpu.cores) {
     faults.add("/cpu/threads",
                fmt::format("is {}, fewer than the {} cores", cpu.threads, cpu.cores));
+  } else if (!faults.at("/cpu/team") && cpu.team > cpu.threads) {
+    faults.add("/cpu/team",
+               fmt::format("is {}, more than the {} threads of the cores", cpu.team, cpu.threads));
   }
-  int64_t cores = 0;
+}
+
+// Rates as they are related by nature. Measured ones scatter, so only what is more than `kTimes`
+// the rate that bounds it is a fault.
+void check_rates(const Machine& machine, ProfileFaults& faults) {
+  constexpr double kTimes = 2;
+  const auto check = [&](const std::string& pointer, double value, const std::string& bound_pointer,
+                         double bound) {
+    if (faults.at(pointer) || faults.at(bound_pointer) || value <= kTimes * bound) return;
+    faults.add(pointer, fmt::format("is {}, more than {} times the {} of {}", value, kTimes, bound,
+                                    bound_pointer));
+  };
+  double read_gb_s = 0;
   for (size_t i = 0; i < machine.nodes.size(); ++i) {
-    if (!faults.at(fmt::format("/nodes/{}/cores", i))) cores += machine.nodes[i].cores;
+    const MemoryNode& node = machine.nodes[i];
+    const std::string pointer = fmt::format("/nodes/{}", i);
+    check(pointer + "/copy_gb_s", node.copy_gb_s, pointer + "/read_gb_s", node.read_gb_s);
+    read_gb_s += node.read_gb_s;
   }
-  if (cores > cpu.cores) {
-    faults.add("/nodes", fmt::format("have {} cores, the CPU has {}", cores, cpu.cores));
+  for (size_t i = 0; i < machine.gpus.size(); ++i) {
+    const Gpu& gpu = machine.gpus[i];
+    const std::string pointer = fmt::format("/gpus/{}", i);
+    check(pointer + "/to_gpu_beside_cpu_gb_s", gpu.to_gpu_beside_cpu_gb_s, pointer + "/to_gpu_gb_s",
+          gpu.to_gpu_gb_s);
+    check(pointer + "/cpu_read_beside_link_gb_s", gpu.cpu_read_beside_link_gb_s, "/nodes",
+          read_gb_s);
   }
 }
 
@@ -38,6 +77,13 @@ void check_unique(const std::vector<std::string>& names, const std::string& poin
       faults.add(at, shown(names[i]) + " stands there twice");
     }
   }
+}
+
+void check_one_of(const std::string& name, std::span<const std::string_view> known,
+                  const std::string& pointer, ProfileFaults& faults) {
+  if (faults.at(pointer) || std::ranges::find(known, name) != known.end()) return;
+  faults.add(pointer,
+             fmt::format("is {}, must be one of: {}", shown(name), fmt::join(known, ", ")));
 }
 
 template <typename T>
@@ -68,6 +114,8 @@ void check_isas(const Cpu& cpu, ProfileFaults& faults) {
   for (size_t i = 0; i < cpu.isas.size(); ++i) {
     const std::string pointer = fmt::format("/cpu/isas/{}/formats", i);
     const std::vector<FormatRates>& formats = cpu.isas[i].formats;
+    const std::string name = fmt::format("/cpu/isas/{}/name", i);
+    check_one_of(cpu.isas[i].name, kIsas, name, faults);
     if (i == 0 && formats.empty() && !faults.at(pointer)) {
       faults.add(pointer, "must have a format: the first instruction set is the one used");
     }
@@ -105,6 +153,8 @@ void check_pci(const Machine& machine, ProfileFaults& faults) {
   check_unique(addresses, "/pci", "/address", faults);
   for (size_t i = 0; i < machine.pci.size(); ++i) {
     const std::string& parent = machine.pci[i].parent;
+    const std::string kind = fmt::format("/pci/{}/kind", i);
+    check_one_of(machine.pci[i].kind, kKinds, kind, faults);
     const std::string pointer = fmt::format("/pci/{}/parent", i);
     const bool is_known = std::ranges::find(addresses, parent) != addresses.end();
     if (faults.at(pointer) || faults.at(fmt::format("/pci/{}/address", i))) continue;
@@ -167,6 +217,7 @@ void check_machine(const Machine& machine, ProfileFaults& faults) {
   check_nodes(machine, faults);
   check_pci(machine, faults);
   check_disks(machine, faults);
+  check_rates(machine, faults);
   check_cores(machine, faults);  // last, as it blames all nodes
 }
 

@@ -242,9 +242,9 @@ Lines explain_plan(const PlanCauses& causes, const Plan& plan) {
   }
   const Placement& at = plan.placement;
   why.push_back(fmt::format(
-      "prompts are read {} tokens at a time: the longer, the fewer times the experts are read, but "
+      "prompts are read {} at a time: the longer, the fewer times the experts are read, but "
       "{} of scratch are taken for it",
-      at.chunk_tokens,
+      counted(at.chunk_tokens, "token"),
       binary_size(at.uses_gpu() ? causes.chunk.device_scratch[at.entries_in_ram][at.gpu_layers]
                                 : causes.chunk.scratch)));
   for (const std::string& format : CpuRates::unknown_formats(causes.cpu.rates(), causes.model)) {

@@ -79,22 +79,21 @@ Json layers_json(const Plan& plan) {
   return layers;
 }
 
-// Reads fields and notes what is wrong with them.
+// Reads fields and notes what is wrong with them, each with its JSON pointer.
 class Reader {
  public:
-  Reader(const Json& json, Problems& problems) : json_(json), problems_(problems) {}
+  // `json` is null where the object itself is faulty, which is noted already.
+  Reader(const Json* json, std::string pointer, Problems& problems)
+      : json_(json), pointer_(std::move(pointer)), problems_(problems) {}
 
   int64_t integer(const char* key, int64_t least, int64_t most) const {
-    const auto found = json_.find(key);
-    if (found == json_.end() || !found->is_number_integer()) {
-      problems_.add(fmt::format("{} is missing or no whole number", key));
-      return least;
-    }
+    const Json* found = find(key, &Json::is_number_integer, "no whole number");
+    if (found == nullptr) return least;
     const bool fits = !found->is_number_unsigned() ||
                       found->get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()};
     const int64_t value = fits ? found->get<int64_t>() : std::numeric_limits<int64_t>::max();
     if (fits && value >= least && value <= most) return value;
-    problems_.add(fmt::format("{} must be from {} to {}", key, least, most));
+    add(key, fmt::format("must be from {} to {}", least, most));
     return least;
   }
   int32_t count(const char* key, int32_t least) const {
@@ -104,34 +103,47 @@ class Reader {
     return integer(key, 0, std::numeric_limits<int64_t>::max() / 4);
   }
   std::string text(const char* key) const {
-    const auto found = json_.find(key);
-    if (found != json_.end() && found->is_string()) return found->get<std::string>();
-    problems_.add(fmt::format("{} is missing or no text", key));
-    return {};
+    const Json* found = find(key, &Json::is_string, "no text");
+    return found == nullptr ? "" : found->get<std::string>();
   }
   bool flag(const char* key) const {
-    const auto found = json_.find(key);
-    if (found != json_.end() && found->is_boolean()) return found->get<bool>();
-    problems_.add(fmt::format("{} is missing or neither true nor false", key));
-    return false;
+    const Json* found = find(key, &Json::is_boolean, "neither true nor false");
+    return found != nullptr && found->get<bool>();
   }
   Reader inner(const char* key) const {
-    static const Json kEmpty = Json::object();
-    const auto found = json_.find(key);
-    if (found != json_.end() && found->is_object()) return {*found, problems_};
-    problems_.add(fmt::format("{} is missing or no object", key));
-    return {kEmpty, problems_};
+    return {find(key, &Json::is_object, "no object"), at(key), problems_};
   }
-  const Json& list(const char* key) const {
-    static const Json kEmpty = Json::array();
-    const auto found = json_.find(key);
-    if (found != json_.end() && found->is_array()) return *found;
-    problems_.add(fmt::format("{} is missing or no list", key));
-    return kEmpty;
+  std::vector<Reader> list(const char* key) const {
+    std::vector<Reader> items;
+    const Json* found = find(key, &Json::is_array, "no list");
+    for (size_t i = 0; found != nullptr && i < found->size(); ++i) {
+      const Json& item = (*found)[i];
+      items.push_back(
+          {item.is_object() ? &item : nullptr, fmt::format("{}/{}", at(key), i), problems_});
+      if (!item.is_object()) problems_.add(items.back().pointer_ + " is no object");
+    }
+    return items;
   }
+  // Null where there is none.
+  const Json* optional(const char* key) const {
+    if (json_ == nullptr) return nullptr;
+    const auto found = json_->find(key);
+    return found == json_->end() ? nullptr : &*found;
+  }
+  void add(const char* key, const std::string& what) const { problems_.add(at(key) + " " + what); }
 
  private:
-  const Json& json_;
+  const Json* find(const char* key, bool (Json::*is_right)() const noexcept,
+                   const char* what_else) const {
+    const Json* found = optional(key);
+    if (found != nullptr && (found->*is_right)()) return found;
+    if (json_ != nullptr) add(key, fmt::format("is missing or {}", what_else));
+    return nullptr;
+  }
+  std::string at(const char* key) const { return pointer_ + "/" + key; }
+
+  const Json* json_;
+  std::string pointer_;
   Problems& problems_;
 };
 
@@ -141,9 +153,9 @@ TierPlan read_tier(const Reader& reader) {
 }
 
 // Every expert of the layer once; empty where the layer has no order.
-std::vector<int32_t> read_order(const Json& layer, int64_t experts, Problems& problems) {
-  const auto found = layer.find("order");
-  if (found == layer.end()) return {};
+std::vector<int32_t> read_order(const Reader& layer, int64_t experts) {
+  const Json* found = layer.optional("order");
+  if (found == nullptr) return {};
   std::vector<int32_t> order;
   std::vector<bool> seen(found->is_array() ? found->size() : 0, false);
   for (size_t i = 0; i < seen.size(); ++i) {
@@ -155,14 +167,14 @@ std::vector<int32_t> read_order(const Json& layer, int64_t experts, Problems& pr
   }
   if (std::ssize(order) == experts && order.size() == seen.size() && found->is_array())
     return order;
-  problems.add(fmt::format("order must have each of the layer's {} experts once", experts));
+  layer.add("order", fmt::format("must have each of the layer's {} experts once", experts));
   return {};
 }
 
 // Absent on a machine of one node.
-std::vector<int32_t> read_node_threads(const Json& json, int32_t threads, Problems& problems) {
-  const auto found = json.find("node_threads");
-  if (found == json.end()) return {};
+std::vector<int32_t> read_node_threads(const Reader& document, int32_t threads) {
+  const Json* found = document.optional("node_threads");
+  if (found == nullptr) return {};
   std::vector<int32_t> spread;
   int64_t sum = 0;
   for (const Json& item : *found) {
@@ -173,26 +185,24 @@ std::vector<int32_t> read_node_threads(const Json& json, int32_t threads, Proble
     sum += spread.back();
   }
   if (found->is_array() && spread.size() == found->size() && sum == threads) return spread;
-  problems.add(fmt::format("node_threads must share out the {} threads", threads));
+  document.add("node_threads", fmt::format("must share out the {} threads", threads));
   return {};
 }
 
-void read_layers(const Reader& document, Plan& plan, Problems& problems) {
-  for (const Json& item : document.list("layers")) {
-    const Reader reader(item, problems);
+void read_layers(const Reader& document, Plan& plan) {
+  for (const Reader& reader : document.list("layers")) {
     LayerPlan layer = {reader.text("dense") == "vram",
                        reader.count("vram", 0),
                        reader.count("ram", 0),
                        reader.count("nvme", 0),
                        {}};
     const int64_t experts = int64_t{layer.vram_experts} + layer.ram_experts + layer.nvme_experts;
-    layer.order = read_order(item, experts, problems);
+    layer.order = read_order(reader, experts);
     plan.layers.push_back(std::move(layer));
   }
 }
 
-Plan read_fields(const Json& json, Problems& problems) {
-  const Reader reader(json, problems);
+Plan read_fields(const Reader& reader) {
   Plan plan;
   reader.integer("version", kVersion, kVersion);
   plan.model = reader.text("model");
@@ -200,7 +210,7 @@ Plan read_fields(const Json& json, Problems& problems) {
   plan.isa = reader.text("isa");
   plan.kv = reader.text("kv");
   plan.threads = reader.count("threads", 1);
-  plan.node_threads = read_node_threads(json, plan.threads, problems);
+  plan.node_threads = read_node_threads(reader, plan.threads);
   plan.work.context = reader.integer("context", 1, int64_t{1} << 40);
   plan.work.parallel = reader.count("parallel", 1);
   plan.placement.chunk_tokens = reader.count("chunk_tokens", 1);
@@ -218,8 +228,37 @@ Plan read_fields(const Json& json, Problems& problems) {
   plan.placement.vram_experts = plan.vram.experts;
   plan.placement.ram_experts = plan.ram.experts;
   plan.placement.nvme_experts = plan.nvme.experts;
-  read_layers(reader, plan, problems);
+  read_layers(reader, plan);
   return plan;
+}
+
+// What must hold between the fields of a plan that can be followed; the hash is of what was decided
+// and leaves these out.
+void check_sums(const Reader& document, const Plan& plan) {
+  if (!document.flag("fits"))
+    document.add("fits", "isn't true: what doesn't fit can't be followed");
+  const auto check = [&](const char* key, int64_t value, int64_t expected) {
+    if (value == expected) return;
+    document.add(key, fmt::format("is {}, its parts are {} in all", value, expected));
+  };
+  int64_t vram = 0, ram = 0, nvme = 0;
+  for (const LayerPlan& layer : plan.layers) {
+    vram += layer.vram_experts, ram += layer.ram_experts, nvme += layer.nvme_experts;
+  }
+  check("tiers/vram/experts", plan.vram.experts, vram);
+  check("tiers/ram/experts", plan.ram.experts, ram);
+  check("tiers/nvme/experts", plan.nvme.experts, nvme);
+  const auto used = [](const TierPlan& tier) { return tier.weights + tier.kv + tier.scratch; };
+  check("tiers/vram/used", plan.vram.used, used(plan.vram));
+  check("tiers/ram/used", plan.ram.used, used(plan.ram));
+  check("tiers/nvme/used", plan.nvme.used, used(plan.nvme));
+  const auto sum = [&](int64_t TierPlan::*part) {
+    return plan.vram.*part + plan.ram.*part + plan.nvme.*part;
+  };
+  check("bytes/weights", plan.weight_bytes, sum(&TierPlan::weights));
+  check("bytes/kv", plan.kv_bytes, sum(&TierPlan::kv));
+  check("bytes/scratch", plan.scratch_bytes, sum(&TierPlan::scratch));
+  check("bytes/total", document.inner("bytes").bytes("total"), plan.total_bytes());
 }
 
 }  // namespace
@@ -278,11 +317,14 @@ Plan read_plan(const std::filesystem::path& path) {
   const Json json = Json::parse(text.str(), nullptr, false);
   if (!json.is_object()) throw Error("is no JSON object", path.string(), kAdvice);
   Problems problems(path.string());
-  const Plan plan = read_fields(json, problems);
+  const Reader document(&json, "", problems);
+  const Plan plan = read_fields(document);
   problems.throw_if_any(kAdvice);
   if (json.value("hash", Json()) != Json(hash_text(plan))) {
     throw Error("was changed: its hash isn't that of its content", path.string(), kAdvice);
   }
+  check_sums(document, plan);
+  problems.throw_if_any(kAdvice);
   return plan;
 }
 

@@ -5,7 +5,7 @@
 namespace hearth {
 namespace {
 
-constexpr size_t kProblemsKept = 20;
+constexpr size_t kProblemsKept = 100;
 
 std::string compose(const std::string& what_failed, const std::string& where,
                     const std::string& what_to_do) {

@@ -10,7 +10,10 @@
 #include <iostream>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "cli/progress.h"
+#include "offload/machine/machine_json.h"
+#include "offload/machine/topology.h"
 #include "offload/plan/plan_json.h"
 #include "offload/sim/trace_use.h"
 
@@ -50,11 +53,12 @@ std::filesystem::path program_folder() {
 // What a person should know of an engine that was opened: what it follows and what it took.
 void tell(const Engine& engine, const std::string& name, bool no_gpu) {
   const Plan& plan = engine.plan();
-  spdlog::info("{}: {} of weights, {} layers, {} tokens of context; {} kernels on {}", name,
+  spdlog::info("{}: {} of weights, {} layers, {} of context; {} kernels on {}", name,
                format_bytes(static_cast<double>(engine.weight_bytes())), engine.config().layers,
-               engine.context(), engine.kernels().name, engine.workers().shares().text());
-  spdlog::info("plan {}: {} tokens of a prompt at a time, {} of KV cache, {} of scratch",
-               format_hash(plan.hash()), engine.chunk_tokens(),
+               counted(engine.context(), "token"), engine.kernels().name,
+               engine.workers().shares().text());
+  spdlog::info("plan {}: {} of a prompt at a time, {} of KV cache, {} of scratch",
+               format_hash(plan.hash()), counted(engine.chunk_tokens(), "token"),
                format_bytes(static_cast<double>(plan.kv_bytes)),
                format_bytes(static_cast<double>(plan.scratch_bytes)));
   if (engine.gpu() != nullptr) {
@@ -87,8 +91,13 @@ void tell(const Engine& engine, const std::string& name, bool no_gpu) {
 
 }  // namespace
 
+std::string not_empty(const std::string& name) {
+  return name.empty() ? "names no file or folder" : "";
+}
+
 void add_model_argument(CLI::App& command, std::string& model) {
-  command.add_option("MODEL", model, "GGUF file; the small demo model where absent");
+  command.add_option("MODEL", model, "GGUF file; the small demo model where absent")
+      ->check(not_empty);
 }
 
 void add_model_options(CLI::App& command, ModelOptions& options) {
@@ -100,6 +109,9 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   add_kv_option(command, options.kv);
   add_size_option(command, "--ram-budget", options.ram_budget,
                   "Memory for weights and caches, 64GiB; what is free where absent");
+  command.add_option("--machine", options.machine,
+                     "Plan with the rates of this profile of this machine (hearth profile); "
+                     "assumed ones where absent");
   CLI::Option* plan =
       command.add_option("--plan", options.plan, "Follow this plan (hearth plan MODEL --json)");
   command
@@ -138,9 +150,16 @@ void add_size_option(CLI::App& command, const std::string& name, std::optional<i
       ->type_name("SIZE");
 }
 
+std::string whole_number(const std::string& text) {
+  int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc() && end == text.data() + text.size() && number >= 0) return "";
+  return fmt::format("'{}' is not possible: give a whole number, 0 or more", text);
+}
+
 void add_context_option(CLI::App& command, int64_t& context) {
   command.add_option("--ctx", context, "Tokens of context; 0: the model's, at most 32768")
-      ->check(CLI::NonNegativeNumber)
+      ->check(whole_number, "TOKENS")
       ->capture_default_str();
 }
 
@@ -155,6 +174,14 @@ std::filesystem::path model_path(const std::string& model) {
   }
   throw Error("the demo model is not beside the program", "demo.gguf",
               "Name a model file: hearth COMMAND FILE.gguf");
+}
+
+std::filesystem::path known_model_path(const std::string& model) {
+  const std::filesystem::path path = model_path(model);
+  std::error_code ignored;
+  if (std::filesystem::exists(path, ignored)) return path;
+  throw Error("there is no such file", path.string(),
+              "Name a GGUF file; flash and pro, as released, are known by these names");
 }
 
 std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& limits,
@@ -173,7 +200,11 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   engine_options.gpu_budget = options.gpu_budget;
   engine_options.kv_budget = options.kv_budget;
   engine_options.use_gpu = !options.no_gpu;
-  if (!options.plan.empty()) engine_options.plan = read_plan(options.plan);
+  if (!options.machine.empty()) engine_options.machine = read_machine(options.machine);
+  if (!options.plan.empty()) {
+    engine_options.plan = read_plan(options.plan);
+    engine_options.plan_name = options.plan;
+  }
   if (!options.trace.empty()) {
     engine_options.recorded = recorded_use(read_trace(options.trace), options.trace);
   }
@@ -189,6 +220,13 @@ std::unique_ptr<Engine> open_engine(const ModelOptions& options, const Limits& l
   std::unique_ptr<Engine> engine = Engine::open(engine_options);
   bar.clear();
   tell(*engine, engine_options.model.filename().string(), options.no_gpu);
+  const int cores = Topology::of_this_machine().cores();
+  if (!options.plan.empty() && engine->plan().threads > cores) {
+    spdlog::warn(
+        "{}: the plan has {} threads compute, this machine has {}: they wait for one "
+        "another, and its predictions don't hold",
+        options.plan, engine->plan().threads, counted(cores, "core"));
+  }
   return engine;
 }
 

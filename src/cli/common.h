@@ -26,10 +26,15 @@ struct ModelOptions {
   std::optional<int64_t> gpu_budget;
   std::optional<int64_t> kv_budget;
   bool no_gpu = false;
-  std::string plan;   // a file; empty: one is made
-  std::string trace;  // recorded routing that this one follows; empty: none
+  std::string machine;  // a file; empty: rates are assumed
+  std::string plan;     // a file; empty: one is made
+  std::string trace;    // recorded routing that this one follows; empty: none
   std::string log_level = "info";
 };
+
+// Checks of options: what is wrong with a value, empty where nothing is.
+std::string whole_number(const std::string& text);  // 0 or more
+std::string not_empty(const std::string& name);     // of a file or folder
 
 void add_model_argument(CLI::App& command, std::string& model);
 void add_model_options(CLI::App& command, ModelOptions& options);
@@ -45,6 +50,9 @@ void add_size_option(CLI::App& command, const std::string& name, std::optional<i
 // The file to open: `model`, or the demo model that came with the program. Throws Error where there
 // is none.
 std::filesystem::path model_path(const std::string& model);
+
+// The same for commands that also know models by name; the Error says so.
+std::filesystem::path known_model_path(const std::string& model);
 
 // Opens the engine with a progress bar on standard error; throws Error. `on_gpu` is shown the GPU
 // that may be used while nothing lies in its memory yet.

@@ -35,11 +35,14 @@ void add_plan(CLI::App& app) {
   PlanOptions& asked = options->asked;
   CLI::App* command =
       app.add_subcommand("plan", "Where everything goes and how fast it will be, before loading");
-  command->add_option("MODEL", asked.model,
-                      "GGUF file, or flash or pro as released; the demo model where absent");
-  command->add_option(
-      "--machine", asked.machine,
-      "Profile of a machine (hearth profile); this one, measured now, where absent");
+  command
+      ->add_option("MODEL", asked.model,
+                   "GGUF file, or flash or pro as released; the demo model where absent")
+      ->check(not_empty);
+  command
+      ->add_option("--machine", asked.machine,
+                   "Profile of a machine (hearth profile); this one, measured now, where absent")
+      ->check(not_empty);
   add_plan_options(*command, asked);
   command->add_option("--parallel", asked.request.work.parallel, "Sessions at once")
       ->check(CLI::Range(1, 64))

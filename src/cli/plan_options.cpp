@@ -31,7 +31,7 @@ TensorDir header_of(const PlanOptions& options) {
     throw usage_error("a file has its formats already", "--quant, --dense",
                       "Use them with flash or pro only");
   }
-  return open_gguf(model_path(options.model));
+  return open_gguf(known_model_path(options.model));
 }
 
 // Kernels decide how activations are stored; those of another machine may not run here, but their

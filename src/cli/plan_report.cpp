@@ -27,7 +27,7 @@ std::string contents(const Plan& plan, const TierPlan& tier, bool is_vram) {
   if (dense_layers > 0 && &tier != &plan.nvme) {
     parts.push_back(fmt::format("{} of {} layers but their experts", dense_layers, layers));
   }
-  if (tier.experts > 0) parts.push_back(fmt::format("{} experts", tier.experts));
+  if (tier.experts > 0) parts.push_back(counted(tier.experts, "expert"));
   if (tier.kv > 0) parts.push_back(fmt::format("{} of KV cache", binary_size(tier.kv)));
   const int64_t room = tier.expert_room(), scratch = tier.scratch - room;
   if (room > 0) parts.push_back(fmt::format("{} of room for experts", binary_size(room)));
@@ -65,12 +65,12 @@ std::string bound_by(const Cost& cost) {
 void add_prediction(std::string& text, const Plan& plan) {
   const Prediction& predict = plan.predict;
   const int32_t sessions = plan.work.parallel;
-  text += fmt::format("  decode  {:>8} tok/s  {}at {} tokens of context, bound by {}",
+  text += fmt::format("  decode  {:>8} tok/s  {}at {} of context, bound by {}",
                       rate(predict.decode_tok_s),
                       sessions == 1 ? ""
                                     : fmt::format("all {} sessions together, {} each, ", sessions,
                                                   rate(predict.decode_tok_s / sessions)),
-                      plan.work.depth, bound_by(predict.decode));
+                      counted(plan.work.depth, "token"), bound_by(predict.decode));
   if (predict.decode_tok_s_high > predict.decode_tok_s_low) {
     text += fmt::format("; {} to {} with how often the text's experts are at hand",
                         rate(predict.decode_tok_s_low), rate(predict.decode_tok_s_high));
@@ -79,7 +79,7 @@ void add_prediction(std::string& text, const Plan& plan) {
   if (plan.work.prompt > 0) {
     text +=
         fmt::format("  prefill {:>8} tok/s  over a prompt of {}{}, bound by {}\n",
-                    rate(predict.prefill_tok_s), plan.work.prompt,
+                    rate(predict.prefill_tok_s), counted(plan.work.prompt, "token"),
                     sessions == 1 ? "" : " of one session at a time", bound_by(predict.prefill));
   }
 }
@@ -128,11 +128,11 @@ void add_list(std::string& text, const char* title, const std::vector<std::strin
 
 std::string plan_report(const Plan& plan) {
   std::string text = fmt::format(
-      "{} on {}\n  {} of weights, {} of them routed experts; {} tokens of context, {} session{}; "
+      "{} on {}\n  {} of weights, {} of them routed experts; {} of context, {}; "
       "{} kernels on {}\n\n",
       plan.model, plan.machine, format_bytes(static_cast<double>(plan.weight_bytes)),
-      format_bytes(static_cast<double>(plan.routed_bytes)), plan.work.context, plan.work.parallel,
-      plan.work.parallel == 1 ? "" : "s", plan.isa, plan.shares().text());
+      format_bytes(static_cast<double>(plan.routed_bytes)), counted(plan.work.context, "token"),
+      counted(plan.work.parallel, "session"), plan.isa, plan.shares().text());
   add_tier(text, "VRAM", plan, plan.vram);
   add_tier(text, "RAM", plan, plan.ram);
   add_tier(text, "NVMe", plan, plan.nvme);

@@ -34,8 +34,10 @@ void add_profile(CLI::App& app) {
       "profile", "Measure this machine: memory, cores, the GPU and a disk; within a minute");
   command->add_flag("--quick", options->profiler.quick,
                     "Fewer and shorter measurements; within 10 s");
-  command->add_option("--disk", options->profiler.disk,
-                      "Also measure the disk of this folder, with a scratch file of at most 2 GiB");
+  command
+      ->add_option("--disk", options->profiler.disk,
+                   "Also measure the disk of this folder, with a scratch file of at most 2 GiB")
+      ->check(not_empty);
   command->add_option("--out", options->out, "Write the profile, a JSON file, there");
   command->add_flag("--json", options->json, "One JSON document on standard output");
   command

@@ -5,6 +5,8 @@
 
 #include <iterator>
 
+#include "base/units.h"
+
 namespace hearth::cli {
 namespace {
 
@@ -14,13 +16,13 @@ constexpr double kMiB = 1 << 20;
 using Out = std::back_insert_iterator<std::string>;
 
 void add_cpu(const Cpu& cpu, Out out) {
-  fmt::format_to(out, "cpu      {}: {} cores, {} threads, {} packages\n", cpu.name, cpu.cores,
-                 cpu.threads, cpu.packages);
+  fmt::format_to(out, "cpu      {}: {}, {}, {}\n", cpu.name, counted(cpu.cores, "core"),
+                 counted(cpu.threads, "thread"), counted(cpu.packages, "package"));
   fmt::format_to(out, "         caches {:.1f} MiB a core, {:.0f} MiB shared; {}\n",
                  static_cast<double>(cpu.l2_bytes) / kMiB, static_cast<double>(cpu.l3_bytes) / kMiB,
                  fmt::join(cpu.features, " "));
-  fmt::format_to(out, "         {} compute threads start and end a loop in {:.1f} us\n", cpu.team,
-                 cpu.loop_us);
+  fmt::format_to(out, "         a loop of {} starts and ends in {:.1f} us\n",
+                 counted(cpu.team, "compute thread"), cpu.loop_us);
 }
 
 void add_memory(const Machine& machine, Out out) {
@@ -28,9 +30,9 @@ void add_memory(const Machine& machine, Out out) {
                  static_cast<double>(machine.memory_bytes()) / kGiB, machine.read_gb_s);
   for (size_t i = 0; i < machine.nodes.size(); ++i) {
     const MemoryNode& node = machine.nodes[i];
-    fmt::format_to(
-        out, "         node {}: {:.1f} GiB, {} cores, read {:.1f} GB/s, copy {:.1f} GB/s", i,
-        static_cast<double>(node.memory_bytes) / kGiB, node.cores, node.read_gb_s, node.copy_gb_s);
+    fmt::format_to(out, "         node {}: {:.1f} GiB, {}, read {:.1f} GB/s, copy {:.1f} GB/s", i,
+                   static_cast<double>(node.memory_bytes) / kGiB, counted(node.cores, "core"),
+                   node.read_gb_s, node.copy_gb_s);
     if (machine.nodes.size() > 1) {
       fmt::format_to(out, ", by the cores of each node {:.1f} GB/s",
                      fmt::join(node.read_from_gb_s, ", "));
@@ -41,13 +43,17 @@ void add_memory(const Machine& machine, Out out) {
 
 void add_formats(const IsaRates& isa, Out out) {
   if (isa.formats.empty()) return;
-  fmt::format_to(out, "  {:<16} {:>10}", "", "from memory");
+  fmt::format_to(out, "  {:<18} {:>11}", "", "from memory");
   for (const MatmulRate& rate : isa.formats.front().matmul) {
-    fmt::format_to(out, " {:>10}", fmt::format("{} tokens", rate.tokens));
+    fmt::format_to(out, " {:>10}", counted(rate.tokens, "token"));
   }
-  fmt::format_to(out, "\n  {:<16} {:>10} {:>10}\n", "format", "GB/s", "GFLOP/s");
+  fmt::format_to(out, "\n  {:<18} {:>11}", "format", "GB/s");
+  for (size_t i = 0; i < isa.formats.front().matmul.size(); ++i) {
+    fmt::format_to(out, " {:>10}", "GFLOP/s");
+  }
+  fmt::format_to(out, "\n");
   for (const FormatRates& format : isa.formats) {
-    fmt::format_to(out, "  {:<16} {:>10.1f}", format.format, format.stream_gb_s);
+    fmt::format_to(out, "  {:<18} {:>11.1f}", format.format, format.stream_gb_s);
     for (const MatmulRate& rate : format.matmul) fmt::format_to(out, " {:>10.1f}", rate.gflop_s);
     fmt::format_to(out, "\n");
   }

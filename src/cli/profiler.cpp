@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
+#include <functional>
+
 #include "base/error.h"
 #include "cli/progress.h"
 #include "cpu_kernels/registry.h"
@@ -13,6 +17,7 @@
 #include "offload/machine/machine_rates.h"
 #include "offload/machine/measure.h"
 #include "offload/machine/team.h"
+#include "offload/machine/timing.h"
 
 namespace hearth::cli {
 namespace {
@@ -32,12 +37,21 @@ std::span<const Kernels* const> measured_kernels() {
   return usable.size() > 1 ? usable.first(usable.size() - 1) : usable;
 }
 
+// More threads than the cores run at once would be no rates of this machine.
+int checked_threads(int wanted, const Topology& topology) {
+  const int threads = choose_threads(wanted);
+  const int most = topology.describe().cpu.threads;
+  if (threads <= most) return threads;
+  throw usage_error(fmt::format("{} threads can't be measured: the cores run {}", threads, most),
+                    "--threads", fmt::format("Choose 1 to {}", most));
+}
+
 class Profiler {
  public:
   explicit Profiler(const ProfilerOptions& options)
       : options_(options),
         topology_(Topology::of_this_machine()),
-        workers_(make_team(choose_threads(options.threads), topology_)) {}
+        workers_(make_team(checked_threads(options.threads, topology_), topology_)) {}
 
   Machine measure() {
     Machine machine = describe_machine();
@@ -49,8 +63,8 @@ class Profiler {
     machine.cpu.team = workers_.threads();
     if (!options_.disk.empty()) measure_disk(machine);
     const ProbeMemory memory(workers_, topology_, ProbeMemory::default_bytes(workers_.nodes()));
-    measure_cores(memory, machine);
     measure_first_gpu(memory, machine);
+    measure_cores(memory, machine);
     bar_.clear();
     round_rates(machine);
     return machine;
@@ -60,6 +74,9 @@ class Profiler {
 
  private:
   void note(const std::string& text) { notes_.push_back(text); }
+  double seconds() const {  // since the start
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+  }
   void show(int64_t done, int64_t total) { bar_.show(done, total); }
 
   void measure_disk(Machine& machine) {
@@ -76,27 +93,40 @@ class Profiler {
   }
 
   // Several rounds, and the median of each figure: what else the machine does for some seconds then
-  // spoils one round only. The first half of the bar is the disk's, where one is measured.
+  // spoils one round only. They come last, as many as there is time for. The first half of the bar
+  // is the disk's, where one is measured.
   void measure_cores(const ProbeMemory& memory, Machine& machine) {
+    constexpr double kSecondsMax = 57;  // of the minute that is promised
     const int rounds = options_.quick ? 1 : 3;
-    const auto tables = measured_kernels();
     const auto steps_a_round =
-        std::ssize(measured_formats()) * (options_.quick ? 1 : std::ssize(tables));
+        std::ssize(measured_formats()) * (options_.quick ? 1 : std::ssize(measured_kernels()));
     const int64_t first = options_.disk.empty() ? 0 : rounds * steps_a_round;
     int64_t step = first;
     const auto on_step = [&] { show(++step, first + rounds * steps_a_round + 1); };
     std::vector<Machine> measured;
-    for (int round = 0; round < rounds; ++round) {
+    double longest = 0;
+    while (std::ssize(measured) < rounds &&
+           (measured.empty() || seconds() + longest < kSecondsMax)) {
       Machine& rates = measured.emplace_back(machine);
-      measure_memory(*tables.front(), workers_, memory, {}, rates);
-      rates.cpu.loop_us = measure_loop_us(workers_);
-      for (const Kernels* kernels : tables) {
-        const bool is_brief = options_.quick && kernels != tables.front();
-        const auto formats = is_brief ? measured_formats().first(0) : measured_formats();
-        rates.cpu.isas.push_back(measure_isa(*kernels, workers_, memory, formats, {}, on_step));
-      }
+      longest = std::max(longest, seconds_of([&] { measure_round(memory, on_step, rates); }));
+    }
+    if (std::ssize(measured) < rounds) {
+      note(fmt::format("there was time for {} of {} rounds of measurements", measured.size(),
+                       rounds));
     }
     machine = median_of(measured);
+  }
+
+  void measure_round(const ProbeMemory& memory, const std::function<void()>& on_step,
+                     Machine& rates) {
+    const auto tables = measured_kernels();
+    measure_memory(*tables.front(), workers_, memory, {}, rates);
+    rates.cpu.loop_us = measure_loop_us(workers_);
+    for (const Kernels* kernels : tables) {
+      const bool is_brief = options_.quick && kernels != tables.front();
+      const auto formats = is_brief ? measured_formats().first(0) : measured_formats();
+      rates.cpu.isas.push_back(measure_isa(*kernels, workers_, memory, formats, {}, on_step));
+    }
   }
 
   // The GPU that hearth would use. Without figures of it the profile is still one of the rest.
@@ -128,7 +158,7 @@ class Profiler {
 
   void measure_disk_to_gpu(Device& device) {
     DiskLinkProbe probe;
-    if (options_.quick) probe.write_seconds = 1, probe.seconds /= 2;
+    if (options_.quick) probe.write_seconds = 0.5, probe.seconds /= 4;
     const DiskLinkRates rates = measure_disk_link(device, options_.disk, probe);
     note(
         fmt::format("{}: {:.2f} GB/s into the GPU's memory through pinned memory; the disk alone "
@@ -136,6 +166,7 @@ class Profiler {
                     options_.disk, rates.both, rates.disk, rates.link));
   }
 
+  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   const ProfilerOptions& options_;
   const Topology& topology_;
   const Workers workers_;

@@ -23,7 +23,7 @@ RoutingModel routing_of(const std::string& model, std::string& name) {
     name = shape.name;
     return routing_like_flash(shape.layers, shape.experts, shape.experts_used);
   }
-  const std::filesystem::path path = model_path(model);
+  const std::filesystem::path path = known_model_path(model);
   const ModelConfig config = read_config(open_gguf(path), path.string());
   name = path.filename().string();
   RoutingModel routing = routing_like_flash(config.layers, config.experts, config.experts_used);

@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "cli/common.h"
 #include "cli/progress.h"
 #include "cli/routing_report.h"
@@ -233,11 +233,11 @@ void print_text(const PlanCase& planned, const Plan& plan, const RoutingWork& wo
   const Prediction& predict = plan.predict;
   fmt::print("{} on {}\n{}: ", planned.shape.name, planned.machine.name, work.name);
   if (work.known.tokens() > 0) {
-    fmt::print("its first {} tokens, which the plan goes by, are not simulated;\n",
-               work.known.tokens());
+    fmt::print("without its first {}, which the plan goes by;\n",
+               counted(work.known.tokens(), "token"));
   }
-  fmt::print("{} tokens, {} of them measured, at {} tokens of context\n\n", work.trace.tokens(),
-             main.result.tokens, plan.work.depth);
+  fmt::print("{}, {} of them measured, at {} of context\n\n", counted(work.trace.tokens(), "token"),
+             main.result.tokens, counted(plan.work.depth, "token"));
   fmt::print("  simulated  {} tok/s with the policy {}\n", rate(main.result.tok_s()),
              main.policy.name);
   fmt::print("  predicted  {} tok/s ({} to {}); simulated is {:.2f} of it\n",
@@ -264,15 +264,17 @@ void print_text(const PlanCase& planned, const Plan& plan, const RoutingWork& wo
 }  // namespace
 
 void check_clock_options(const ClockOptions& options) {
-  const auto check = [](double value, double least, double below, const char* name) {
-    if (value >= least && value < below) return;  // false for what is not a number
+  const auto check = [](double value, double below, const char* name) {
+    if (value >= 0 && value < below) return;  // false for what is not a number
     throw usage_error(fmt::format("can't be {}", value), name,
-                      fmt::format("Give {} or more, below {}", least, below));
+                      fmt::format("Give 0 or more, below {}", below));
   };
   constexpr double kMinute = 60000;
-  check(options.warm_up, 0, 100, "--warm-up");
-  check(options.stall_ms, 0, kMinute, "--stall");
-  check(options.settings.prefetch, 0, std::nextafter(1.0, 2.0), "--prefetch");
+  check(options.warm_up, 100, "--warm-up");
+  check(options.stall_ms, kMinute, "--stall");
+  const double prefetch = options.settings.prefetch;
+  if (prefetch >= 0 && prefetch <= 1) return;
+  throw usage_error(fmt::format("can't be {}", prefetch), "--prefetch", "Give 0 to 1");
 }
 
 void simulate_clock(const PlanCase& planned, const RoutingWork& work, const ClockOptions& options,

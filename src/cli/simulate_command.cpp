@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "base/chart.h"
 #include "base/error.h"
+#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/progress.h"
@@ -24,7 +27,8 @@ using Json = nlohmann::ordered_json;
 struct SimulateOptions {
   std::string trace;
   std::string svg;
-  std::vector<double> held = {12, 25, 50};  // percent
+  std::string held_text = "12,25,50";
+  std::vector<double> held;  // percent, of the text
   int64_t tokens = 2000;
   int64_t block = 1;
   ClockOptions clock;  // model and seed are those of both
@@ -96,22 +100,23 @@ Json report(const RoutingWork& work, const Simulation& simulation, const Simulat
 }
 
 void print_text(const Json& result) {
-  fmt::print("{}: {} tokens in {} layers of {} experts, {} used\n\n",
-             result["workload"].get<std::string>(), result["tokens"].get<int64_t>(),
-             result["layers"].get<int>(), result["experts"].get<int>(), result["used"].get<int>());
+  fmt::print("{}: {} in {} of {} experts, {} used\n\n", result["workload"].get<std::string>(),
+             counted(result["tokens"].get<int64_t>(), "token"),
+             counted(result["layers"].get<int>(), "layer"), result["experts"].get<int>(),
+             result["used"].get<int>());
   fmt::print("{:<9}", "held");
   for (const Json& held : result["held"]) {
-    fmt::print(" {:>16}", format_share(held["share"].get<double>()));
+    fmt::print(" {:>17}", format_share(held["share"].get<double>()));
   }
   fmt::print("\n{:<9}", "slots");
-  for (const Json& held : result["held"]) fmt::print(" {:>16}", held["slots"].get<int64_t>());
+  for (const Json& held : result["held"]) fmt::print(" {:>17}", held["slots"].get<int64_t>());
   fmt::print("\n\n");
   for (const Json& policy : result["policies"]) {
     fmt::print("{:<9}", policy["name"].get<std::string>());
     for (size_t i = 0; i < policy["hit_rate"].size(); ++i) {
       const double gap = policy["below_optimal"][i].get<double>();
-      fmt::print(" {:>16}",
-                 fmt::format("{} {:>7}", format_share(policy["hit_rate"][i].get<double>()),
+      fmt::print(" {:>17}",
+                 fmt::format("{} {:>8}", format_share(policy["hit_rate"][i].get<double>()),
                              gap == 0 ? "" : fmt::format("({:+.1f})", -100 * gap)));
     }
     fmt::print("   {}\n", policy["explanation"].get<std::string>());
@@ -124,8 +129,8 @@ void print_text(const Json& result) {
 
 std::string curves_svg(const RoutingWork& work, const Simulation& simulation) {
   constexpr double kWidth = 860, kHeight = 600;
-  const std::string title =
-      fmt::format("Experts served by a cache: {}, {} tokens", work.name, work.trace.tokens());
+  const std::string title = fmt::format("Experts served by a cache: {}, {}", work.name,
+                                        counted(work.trace.tokens(), "token"));
   std::vector<double> shares = {0.01, 0.02, 0.03, 0.05, 0.07};
   for (int percent = 10; percent <= 100; percent += 5) shares.push_back(percent / 100.0);
   Chart chart = {title, {"experts held", 0, 100, " %"}, {"uses served", 0, 100, " %"}};
@@ -154,12 +159,25 @@ RoutingSource source_of(const SimulateOptions& options) {
           .seed = options.clock.settings.seed};
 }
 
-void simulate_caches(const SimulateOptions& options) {
-  for (const double percent : options.held) {
-    if (percent >= 0 && percent <= 100) continue;  // false for what is not a number
-    throw usage_error(fmt::format("{} percent of the experts can't be held", percent), "--held",
-                      "Give 0 to 100");
+// Of "12,25,50". Throws a usage Error.
+std::vector<double> parse_percents(std::string_view text) {
+  std::vector<double> percents;
+  while (true) {
+    const std::string_view item = text.substr(0, text.find(','));
+    double percent = -1;
+    const auto [end, error] = std::from_chars(item.data(), item.data() + item.size(), percent);
+    const bool is_number = error == std::errc() && end == item.data() + item.size();
+    if (!is_number || !(percent >= 0 && percent <= 100)) {  // also what is not a number
+      throw usage_error(fmt::format("'{}' percent of the experts can't be held", item), "--held",
+                        "Give numbers of 0 to 100, as in 12,25,50");
+    }
+    percents.push_back(percent);
+    if (item.size() == text.size()) return percents;
+    text.remove_prefix(item.size() + 1);
   }
+}
+
+void simulate_caches(const SimulateOptions& options) {
   if (!options.svg.empty()) check_writable(options.svg);
   const RoutingWork work = routing_work(source_of(options));
   const Simulation simulation(work, options.block);
@@ -187,8 +205,7 @@ void add_clock_options(CLI::App& command, ClockOptions& options) {
   CLI::Option* machine = command.add_option(
       "--machine", options.asked.machine,
       "Profile of a machine (hearth profile): decode on a virtual clock, by a plan made for it");
-  machine->check(
-      [](const std::string& name) -> std::string { return name.empty() ? "names no file" : ""; });
+  machine->check(not_empty);
   const size_t others = command.get_options().size();
   add_plan_options(command, options.asked);
   command.add_option("--policy", options.policy, "Who leaves a full tier, of the detailed figures")
@@ -214,21 +231,27 @@ void add_simulate(CLI::App& app) {
   auto options = std::make_shared<SimulateOptions>();
   CLI::App* command = app.add_subcommand(
       "simulate", "Hit rates of caches of experts; with a machine's profile, how fast it decodes");
-  command->add_option("MODEL", options->clock.asked.model,
-                      "flash, pro or a GGUF file; the small demo model where absent");
-  command->add_option("--trace", options->trace,
-                      "Routing recorded by hearth trace; drawn at random where absent. A plan "
-                      "(--machine) goes by its first half, the second is simulated");
-  command->add_option("--tokens", options->tokens, "Tokens to draw")
-      ->check(CLI::Range(1, 1000000))
-      ->capture_default_str();
-  command->add_option("--seed", options->clock.settings.seed, "Same seed, same draw")
-      ->capture_default_str();
-  command->add_flag("--json", options->json, "One JSON document on standard output");
-  CLI::Option* held =
-      command->add_option("--held", options->held, "Percent of all experts that the cache holds")
-          ->delimiter(',')
+  command
+      ->add_option("MODEL", options->clock.asked.model,
+                   "flash, pro or a GGUF file; the small demo model where absent")
+      ->check(not_empty);
+  CLI::Option* trace =
+      command->add_option("--trace", options->trace,
+                          "Routing recorded by hearth trace; drawn at random where absent. A plan "
+                          "(--machine) goes by its first half, the second is simulated");
+  CLI::Option* tokens = command->add_option("--tokens", options->tokens, "Tokens to draw")
+                            ->check(CLI::Range(1, 1000000))
+                            ->capture_default_str();
+  CLI::Option* seed =
+      command->add_option("--seed", options->clock.settings.seed, "Same seed, same draw")
+          ->check(whole_number, "COUNT")
           ->capture_default_str();
+  command->add_flag("--json", options->json, "One JSON document on standard output");
+  CLI::Option* held = command
+                          ->add_option("--held", options->held_text,
+                                       "Percent of all experts that the cache holds: 12,25,50")
+                          ->type_name("PERCENTS")
+                          ->capture_default_str();
   CLI::Option* block =
       command->add_option("--block", options->block, "Tokens that go through a layer together")
           ->check(CLI::Range(1, 65536))
@@ -236,7 +259,15 @@ void add_simulate(CLI::App& app) {
   CLI::Option* svg = command->add_option("--svg", options->svg, "Draw the curves into this file");
   add_clock_options(*command, options->clock);
   for (CLI::Option* option : {held, block, svg}) option->excludes("--machine");
-  command->callback([options] { simulate(*options); });
+  tokens->excludes(trace);
+  // With a machine it also draws which guesses are right and which reads stand still.
+  command->callback([options, trace, seed] {
+    if (trace->count() > 0 && seed->count() > 0 && options->clock.asked.machine.empty()) {
+      throw usage_error("nothing is drawn along a recorded trace", "--seed", "Leave it out");
+    }
+    options->held = parse_percents(options->held_text);
+    simulate(*options);
+  });
 }
 
 }  // namespace hearth::cli

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/progress.h"
@@ -106,8 +107,9 @@ void trace_text(const TraceOptions& options) {
   write_trace(trace, options.out);
   const RoutingStats stats =
       routing_stats(accesses_of(trace), curve_shares(), {1, 2, 4, 8, 16, 32, 64, 128, 256, 512});
-  const std::string title = fmt::format("{} tokens in {} layers of {} experts, {} used",
-                                        trace.tokens(), trace.layers, trace.experts, trace.used);
+  const std::string title =
+      fmt::format("{} in {} of {} experts, {} used", counted(trace.tokens(), "token"),
+                  counted(trace.layers, "layer"), trace.experts, trace.used);
   if (!options.svg.empty()) write_file(options.svg, stats_svg(stats, "Routing of " + title));
   ResultHash hash;
   hash.add(std::span<const uint16_t>(trace.picks));

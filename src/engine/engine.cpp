@@ -125,14 +125,14 @@ struct Engine::Loaded {
         weights(bind_weights(dir, config, source)),
         cache(open_cache(plan, dir, config, weights, workers, limits)),
         runner(make_runner(
-            {config, weights, kernels, workers, options.kv, plan.work.context, limits})) {
+            options, {config, weights, kernels, workers, options.kv, plan.work.context, limits})) {
     if (ExpertCache* experts = runner->cache()) {
       load_experts(*runner, plan, dir, config.experts, options.on_load);
       workers.set_between_pieces([experts] { experts->poll(); });
     }
   }
 
-  std::unique_ptr<Runner> make_runner(const RunnerParts& parts) {
+  std::unique_ptr<Runner> make_runner(const EngineOptions& options, const RunnerParts& parts) {
     if (!plan.placement.uses_gpu()) return make_host_runner(parts, std::move(cache.cache));
     PinnedCache pinned_cache = pin_experts();
     VramShare share = {config.layers - plan.placement.gpu_layers,
@@ -142,7 +142,7 @@ struct Engine::Loaded {
                        plan.work.parallel,
                        plan.vram.budget - plan.vram.used};
     for (const LayerPlan& layer : plan.layers) share.counts.push_back(layer.vram_experts);
-    const LinkRates rates = link_rates(plan, *gpu.device, layer_experts(weights));
+    const LinkRates rates = link_rates(options, plan, *gpu.device, layer_experts(weights));
     return make_device_runner(parts, *gpu.device, share, rates, std::move(pinned_cache));
   }
 

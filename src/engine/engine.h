@@ -19,6 +19,7 @@
 #include "model/forward.h"
 #include "model/logit_row.h"
 #include "model/stages.h"
+#include "offload/machine/machine.h"
 #include "offload/plan/plan.h"
 #include "offload/plan/recorded_use.h"
 #include "text/chat_tokens.h"
@@ -40,7 +41,9 @@ struct EngineOptions {
   std::optional<int64_t> kv_budget;   // of KV cache in VRAM, without a GPU in RAM
   bool use_gpu = true;                // where there is one
   std::function<FoundDevice()> open_gpu = [] { return open_device(0); };
-  std::optional<Plan> plan;  // to be followed; made from this machine where absent
+  std::optional<Machine> machine;  // this one's profile, for rates; assumed ones where absent
+  std::optional<Plan> plan;        // to be followed; made from this machine where absent
+  std::string plan_name;           // of it, for messages: its file
   // Of a plan that is made: which experts are in memory at first.
   std::optional<RecordedUse> recorded;
   Limits limits;  // its chunk_tokens is the plan's

@@ -8,11 +8,10 @@
 
 #include "base/error.h"
 #include "cpu_kernels/registry.h"
+#include "engine/planned_machine.h"
 #include "model/device/needs.h"
 #include "model/shape.h"
 #include "model/weights.h"
-#include "offload/machine/assumed_rates.h"
-#include "offload/machine/describe.h"
 #include "offload/machine/memory.h"
 #include "offload/machine/team.h"
 #include "offload/machine/topology.h"
@@ -83,23 +82,6 @@ void check_bytes(const Plan& plan, const ModelShape& shape, Problems& problems) 
   problems.add("its bytes aren't those that this model and command take");
 }
 
-// The GPU as a machine of assumed rates has it.
-Gpu gpu_of(const Device& device) {
-  Gpu gpu;
-  gpu.name = device.name();
-  gpu.memory_bytes = gpu_memory_bytes(device);
-  gpu.processors = device.cores().processors;
-  gpu.clock_ghz = device.cores().clock_ghz;
-  return gpu;
-}
-
-Machine assumed_machine(const Device* device, const std::string& isa) {
-  Machine machine = describe_machine();
-  if (device != nullptr) machine.gpus = {gpu_of(*device)};
-  assume_rates(machine, isa);
-  return machine;
-}
-
 // Of a plan that places layers on a GPU.
 void check_gpu(const Plan& plan, const EngineOptions& options, const ModelShape& shape,
                const Device* device, Problems& problems) {
@@ -121,7 +103,7 @@ void check_gpu(const Plan& plan, const EngineOptions& options, const ModelShape&
 // A plan says how much it takes; what it was made for must be what is here.
 void check_replay(const Plan& plan, const EngineOptions& options, const ModelShape& shape,
                   const Device* device) {
-  Problems problems("--plan");
+  Problems problems(options.plan_name.empty() ? "--plan" : "--plan " + options.plan_name);
   auto same = [&](const char* what, const auto& planned, const auto& here) {
     if (planned != here)
       problems.add(fmt::format("its {} is {}, here it is {}", what, planned, here));
@@ -145,7 +127,10 @@ void check_replay(const Plan& plan, const EngineOptions& options, const ModelSha
                     plan.threads, plan.placement.chunk_tokens, plan.work.parallel, kThreadsMax,
                     kChunkTokensMax, kSessionsMax));
   }
-  if (options.context != 0) same("context", plan.work.context, options.context);
+  if (options.context != 0 && plan.work.context != options.context) {
+    problems.add(fmt::format("its context is {}, here it is {}: plan with --ctx {}",
+                             plan.work.context, options.context, options.context));
+  }
   if (plan.work.context > shape.context) {
     problems.add(fmt::format("its context of {} is more than the model's {}", plan.work.context,
                              shape.context));
@@ -188,10 +173,6 @@ int64_t free_ram_budget() {
   return available - memory_reserve_bytes(available);
 }
 
-int64_t gpu_memory_bytes(const Device& device) {
-  return device.memory().free_bytes + kGpuContextBytes;
-}
-
 Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Device* device) {
   const Kernels& kernels = kernels_for(options);
   ModelShape shape = shape_of(model.dir, model.config, kernels, options.kv, options.limits);
@@ -207,7 +188,7 @@ Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Dev
   }
   PlanRequest request = request_of(options, model.config);
   request.use_gpu = device != nullptr;
-  Plan plan = make_plan(assumed_machine(device, request.isa), shape, request);
+  Plan plan = make_plan(planned_machine(options, device, request.isa), shape, request);
   if (!plan.fits() && (options.ram_budget || options.kv_budget)) {
     throw Error(fmt::format("{}", fmt::join(plan.problems, "; ")),
                 options.ram_budget ? "--ram-budget" : "--kv-budget", "");
@@ -215,9 +196,9 @@ Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Dev
   return plan;
 }
 
-LinkRates link_rates(const Plan& plan, const Device& device,
+LinkRates link_rates(const EngineOptions& options, const Plan& plan, const Device& device,
                      const std::vector<LayerExperts>& layers) {
-  const Machine machine = assumed_machine(&device, plan.isa);
+  const Machine machine = planned_machine(options, &device, plan.isa);
   std::vector<MatrixUse> uses;
   double bytes = 0, weights = 0;
   for (const LayerExperts& layer : layers) {

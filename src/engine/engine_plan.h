@@ -22,9 +22,6 @@ const Kernels& kernels_for(const EngineOptions& options);
 // Memory that weights and caches may take where nobody says: what is free, less a reserve.
 int64_t free_ram_budget();
 
-// Memory of a GPU that a program can take, with what it took to open it.
-int64_t gpu_memory_bytes(const Device& device);
-
 struct PlannedModel {
   const TensorDir& dir;
   const ModelConfig& config;
@@ -38,7 +35,7 @@ Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Dev
 
 // What it costs to have experts of these stacks computed on either side of the link, by the rates
 // that plans are made with.
-LinkRates link_rates(const Plan& plan, const Device& device,
+LinkRates link_rates(const EngineOptions& options, const Plan& plan, const Device& device,
                      const std::vector<LayerExperts>& layers);
 
 // Whether the plan has routed experts come from files through a cache.

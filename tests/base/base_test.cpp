@@ -36,6 +36,8 @@ TEST_CASE("problems are reported together and bounded") {
     const std::string message = error.what();
     CHECK(message.find("100000 problems") != std::string::npos);
     CHECK(message.find("problem 0\n") != std::string::npos);
+    CHECK(message.find("problem 99\n") != std::string::npos);
+    CHECK(message.find("and 99900 more") != std::string::npos);
     CHECK(message.find("Do something") != std::string::npos);
     CHECK(message.size() < 2000);
   }
@@ -102,6 +104,10 @@ TEST_CASE("what is committed of a buffer lies in memory before anyone reads or w
 
 TEST_CASE("sizes are read in the unit that fits them") {
   CHECK(binary_size(340) == "340 bytes");
+  CHECK(binary_size(1) == "1 byte");
+  CHECK(binary_size(698368) == "682.0 KiB");
+  CHECK(counted(0, "token") == "0 tokens");
+  CHECK(counted(1, "token") == "1 token");
   CHECK(binary_size(int64_t{512} << 20) == "512.0 MiB");
   CHECK(binary_size(33607909376) == "31.30 GiB");
 }

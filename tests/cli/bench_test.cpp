@@ -7,6 +7,7 @@
 #include <string>
 
 #include "device/fake_device.h"
+#include "planned.h"
 #include "support.h"
 
 using namespace hearth;
@@ -24,7 +25,7 @@ void check_stages(bool is_split) {
   options.gpu_budget = int64_t{1} << 30;
   options.open_gpu = [] { return FoundDevice{make_fake_device(), ""}; };
   {
-    const Plan whole = Engine::open(options)->plan();
+    const Plan whole = test::plan_of(options);
     REQUIRE(whole.placement.uses_gpu());
     options.gpu_budget = whole.vram.used - (is_split ? whole.routed_bytes : whole.routed_bytes / 2);
   }

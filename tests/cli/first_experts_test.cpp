@@ -11,6 +11,7 @@
 #include "device/fake_device.h"
 #include "engine/engine.h"
 #include "offload/sim/trace_use.h"
+#include "planned.h"
 #include "program.h"
 #include "support.h"
 
@@ -80,12 +81,9 @@ void use_fake_gpu(EngineOptions& options) {
 
 // Under a budget that leaves no more slots than these.
 std::unique_ptr<Engine> open_with_cache(EngineOptions& options, int64_t slots_most) {
-  for (int64_t budget = int64_t{80} << 20; budget > 0; budget -= 512 << 10) {
-    options.ram_budget = budget;
-    std::unique_ptr<Engine> engine = Engine::open(options);
-    if (engine->cache() != nullptr && engine->cache()->slots() <= slots_most) return engine;
-  }
-  return nullptr;
+  options.ram_budget = int64_t{80} << 20;
+  while (test::slots_of(test::plan_of(options)) > slots_most) *options.ram_budget -= 512 << 10;
+  return Engine::open(options);
 }
 
 std::set<int32_t> in_cache(const ExpertCache& cache) {
@@ -190,7 +188,7 @@ TEST_CASE("VRAM holds at first what the recorded text used most, the cache what 
   const Recorded recorded;
   EngineOptions options = demo_options(recorded);
   use_fake_gpu(options);
-  const Plan whole = Engine::open(options)->plan();
+  const Plan whole = test::plan_of(options);
   REQUIRE(whole.vram.experts == kLayers * kExperts);
   options.gpu_budget = whole.vram.used - whole.routed_bytes / 2;
   for (const bool has_cache : {false, true}) {

@@ -159,12 +159,35 @@ TEST_CASE("run follows a plan that was written, and says which") {
   CHECK(ran.err.find(plan["hash"].get<std::string>()) != std::string::npos);
   CHECK(ran.err.find("32 tokens of a prompt at a time") != std::string::npos);
 
+  CHECK(ran.err.find("wait for one another") == std::string::npos);
+
+  const Ran shorter =
+      run_hearth({"run", "-p", "x", "--ctx", "300", "--isa", "avx2", "--plan", file});
+  CHECK(shorter.exit_code == 1);
+  CHECK(shorter.err.find(file + ": its context is 600, here it is 300: plan with --ctx 300") !=
+        std::string::npos);
+
   Json changed = plan;
   changed["layers"][4]["ram"] = 0;
   std::ofstream(file, std::ios::trunc) << changed.dump();
   const Ran refused = run_hearth(run);
   CHECK(refused.exit_code == 1);
   CHECK(refused.err.find("its hash isn't that of its content") != std::string::npos);
+}
+
+TEST_CASE("a plan of more threads than there are cores is followed with a warning") {
+  const test::TemporaryFolder folder;
+  const std::string file = folder.path() / "plan.json";
+  std::ofstream(file) << plan_json(
+      {"--machine", profile("zen4-2c-24g.json"), "--ctx", "64", "--isa", "avx2", "--threads", "3"});
+  setenv("HWLOC_SYNTHETIC", "numa:1 core:2 pu:1", 1);
+  const Ran ran =
+      run_hearth({"run", "-p", "x", "-n", "1", "--isa", "avx2", "--ctx", "64", "--plan", file});
+  unsetenv("HWLOC_SYNTHETIC");
+  CAPTURE(ran.err);
+  CHECK(ran.exit_code == 0);
+  CHECK(ran.err.find("the plan has 3 threads compute, this machine has 2 cores") !=
+        std::string::npos);
 }
 
 TEST_CASE("a plan shares its threads out to NUMA nodes, and is followed where these are") {

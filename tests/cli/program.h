@@ -12,7 +12,9 @@ struct Ran {
   std::string err;
 };
 
-// No shell in between; standard input holds `input`.
-Ran run_hearth(const std::vector<std::string>& arguments, const std::string& input = "");
+// No shell in between; standard input holds `input`. Standard output goes to the file `to` instead
+// where one is named.
+Ran run_hearth(const std::vector<std::string>& arguments, const std::string& input = "",
+               const std::string& to = "");
 
 }  // namespace hearth::test

@@ -18,10 +18,11 @@ using nlohmann::json;
 
 namespace hearth::test {
 
-Ran run_hearth(const std::vector<std::string>& arguments, const std::string& input) {
+Ran run_hearth(const std::vector<std::string>& arguments, const std::string& input,
+               const std::string& to) {
   const TemporaryFolder folder;
-  const std::string in = folder.path() / "in", out = folder.path() / "out",
-                    err = folder.path() / "err";
+  const std::string in = folder.path() / "in", err = folder.path() / "err";
+  const std::string out = to.empty() ? (folder.path() / "out").string() : to;
   std::ofstream(in, std::ios::binary) << input;
   const std::string program = binary();
   std::vector<char*> argv = {const_cast<char*>(program.c_str())};
@@ -38,7 +39,8 @@ Ran run_hearth(const std::vector<std::string>& arguments, const std::string& inp
   }
   int status = 0;
   HEARTH_CHECK(waitpid(child, &status, 0) == child);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_text(out), read_text(err)};
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, to.empty() ? read_text(out) : "",
+          read_text(err)};
 }
 
 }  // namespace hearth::test
@@ -81,6 +83,22 @@ TEST_CASE("run: token limit, stop strings, raw continuation") {
       {"run", "-p", "In the beginning God created the", "--raw", "--temp", "0", "-n", "12"});
   CHECK(raw.exit_code == 0);
   CHECK(raw.out.size() > 10);
+}
+
+TEST_CASE("results that can't be written are an error, whatever their length") {
+  const std::string machine = test::profiles() / "rtx5090-8ch-256g.json";
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"--help"},
+        {"tokenize", "-p", "x"},
+        {"plan", "flash", "--machine", machine},
+        {"plan", "flash", "--machine", machine, "--json"}}) {
+    CAPTURE(arguments.back());
+    const Ran ran = run_hearth(arguments, "", "/dev/full");
+    CHECK(ran.exit_code == 1);
+    CHECK(ran.err ==
+          "hearth: standard output: could not be written whole. Check the free space where it "
+          "goes\n");
+  }
 }
 
 TEST_CASE("tokenize prints ids, with special tokens only when asked") {
@@ -194,6 +212,11 @@ TEST_CASE("bad usage exits 2 with one message, bad files exit 1") {
       {{"run", "-p", "x", "--ram-budget", "1KiB"}, 1, "--ram-budget"},
       {{"run", "-p", "x", "--plan", "nowhere.json"}, 1, "nowhere.json"},
       {{"plan", "flash", "--machine", "nowhere.json"}, 1, "nowhere.json"},
+      {{"plan", "flash", "--ctx", "-5"}, 2, "--ctx: '-5' is not possible: give a whole number"},
+      {{"run", "-p", "x", "--ctx", "1m"}, 2, "--ctx: '1m' is not possible: give a whole number"},
+      {{"plan", "falsh"}, 1, "falsh: there is no such file. Name a GGUF file; flash and pro"},
+      {{"simulate", "Flash"}, 1, "Flash: there is no such file. Name a GGUF file; flash and pro"},
+      {{"plan", ""}, 2, "MODEL: names no file"},
       {{"plan", "--quant", "q4_k"}, 2, "formats already"},
       {{"plan", "flash", "--quant", "q11"}, 2, "q11"},
   };

@@ -149,6 +149,15 @@ TEST_CASE("simulate draws routing by the name of a shape or a model file") {
   CHECK(contains(table.out, "Belady"));
   CHECK(contains(table.out, "25.0 %"));
   CHECK(contains(test::read_text(svg), ">hearth<"));
+
+  // A fixed list has all that a single token uses, an empty cache nothing: as far apart as can be.
+  const std::string one = run_hearth({"simulate", "flash", "--tokens", "1", "--held", "50"}).out;
+  CHECK(contains(one, ": 1 token in 43 layers of"));
+  const auto percent_in = [&](const std::string& row) {
+    return one.find('%', one.find("\n" + row)) - one.find("\n" + row);
+  };
+  CHECK(contains(one, "100.0 % (+100.0)"));
+  CHECK(percent_in("static") == percent_in("optimal"));
 }
 
 TEST_CASE("trace and simulate say what is wrong with what they are given") {
@@ -176,6 +185,12 @@ TEST_CASE("trace and simulate say what is wrong with what they are given") {
            Case{{"simulate", "medium"}, 1, "medium"},
            Case{{"simulate", "flash", "--held", "120"}, 2, "held"},
            Case{{"simulate", "flash", "--held", "nan"}, 2, "held"},
+           Case{{"simulate", "flash", "--held", "12,,3"}, 2, "--held: '' percent"},
+           Case{{"simulate", "flash", "--held", "12,"}, 2, "--held: '' percent"},
+           Case{{"simulate", "flash", "--seed", "-1"}, 2, "--seed: '-1' is not possible"},
+           Case{{"simulate", "--trace", text, "--tokens", "5"}, 2, "--trace excludes --tokens"},
+           Case{{"simulate", "--trace", text, "--seed", "5"}, 2, "--seed: nothing is drawn"},
+           Case{{"simulate", ""}, 2, "MODEL: names no file"},
            Case{{"simulate", "flash", "--tokens", "0"}, 2, "tokens"},
            Case{{"simulate", "flash", "--svg", "/dev/null/x"}, 1, "/dev/null/x"},
        }) {
@@ -320,7 +335,9 @@ TEST_CASE("simulate --machine says what is wrong with what it is given") {
            Case{{"--machine", machine, "--svg", "x.svg"}, 2, "--svg"},
            Case{{"--machine", machine, "--parallel", "2"}, 2, "--parallel"},
            Case{{"--machine", machine, "--policy", "best"}, 2, "best"},
-           Case{{"--machine", machine, "--prefetch", "1.1"}, 2, "--prefetch"},
+           Case{{"--machine", machine, "--prefetch", "1.1"},
+                2,
+                "--prefetch: can't be 1.1. Give 0 to 1"},
            Case{{"--machine", machine, "--prefetch", "nan"}, 2, "--prefetch"},
            Case{{"--machine", machine, "--stall", "-1"}, 2, "--stall"},
            Case{{"--machine", machine, "--stall", "inf"}, 2, "--stall"},

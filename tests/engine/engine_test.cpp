@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "engine/generate.h"
 #include "model/synth.h"
+#include "planned.h"
 #include "support.h"
 #include "text/chat.h"
 #include "text/chat_parser.h"
@@ -348,13 +349,9 @@ TEST_CASE("where a text changes its subject the cache follows; a list of the bes
   options.threads = 1;
   options.limits = test::limits();
   options.chunk_tokens = 1;
-  const int64_t whole = Engine::open(options)->plan().ram.used;
-  std::unique_ptr<Engine> engine;
-  for (int64_t budget = whole + (int64_t{80} << 20); engine == nullptr; budget -= 1 << 20) {
-    options.ram_budget = budget;
-    auto opened = Engine::open(options);
-    if (opened->cache() != nullptr && opened->cache()->slots() <= 64) engine = std::move(opened);
-  }
+  options.ram_budget = test::plan_of(options).ram.used + (int64_t{80} << 20);
+  while (test::slots_of(test::plan_of(options)) > 64) *options.ram_budget -= 1 << 20;
+  const auto engine = Engine::open(options);
   const int64_t slots = engine->cache()->slots();
   const auto session = engine->new_session();
   std::mt19937 random(3);
@@ -389,13 +386,9 @@ TEST_CASE("a model file that shrinks fails the request, with a message, and the 
   options.threads = 2;
   options.limits = test::limits();
   options.chunk_tokens = test::limits().chunk_tokens == 1 ? 1 : 40;
-  std::unique_ptr<Engine> engine;
-  for (int64_t budget = int64_t{110} << 20; engine == nullptr; budget -= int64_t{1} << 20) {
-    REQUIRE(budget > 0);
-    options.ram_budget = budget;
-    auto opened = Engine::open(options);
-    if (opened->cache() != nullptr && opened->cache()->slots() < 40) engine = std::move(opened);
-  }
+  options.ram_budget = int64_t{110} << 20;
+  while (test::slots_of(test::plan_of(options)) >= 40) *options.ram_budget -= 1 << 20;
+  const auto engine = Engine::open(options);
   const std::vector<int32_t> tokens = {5, 6, 7, 8, 9, 10, 11, 12};
   const auto session = engine->new_session();
   const auto logits_of = [&] {
@@ -435,7 +428,7 @@ TEST_CASE("a plan that reads experts from disk is replayed; one that doesn't fit
   const Budgeted planned = run_with_budget(options, int64_t{75} << 20);
   REQUIRE(planned.streams);
   options.ram_budget = int64_t{75} << 20;
-  options.plan = Engine::open(options)->plan();
+  options.plan = test::plan_of(options);
   options.ram_budget.reset();
   const Budgeted replayed = run_with_budget(options, std::nullopt);
   CHECK(replayed.slots == planned.slots);

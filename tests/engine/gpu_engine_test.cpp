@@ -15,10 +15,11 @@
 #include "engine/gpu_engines.h"
 #include "engine/peaks.h"
 #include "offload/plan/memory_map.h"
+#include "planned.h"
 #include "support.h"
 
 using namespace hearth;
-using test::demo_options, test::error_of;
+using test::demo_options, test::error_of, test::plan_of, test::slots_of;
 
 namespace {
 
@@ -90,8 +91,8 @@ TEST_CASE("what an engine takes of a GPU is what its plan says") {
       return found;
     };
     if (is_part) {
-      const auto whole = Engine::open(options);
-      options.gpu_budget = whole->plan().vram.used - whole->plan().routed_bytes / 2;
+      const Plan whole = plan_of(options);
+      options.gpu_budget = whole.vram.used - whole.routed_bytes / 2;
     }
     const auto engine = Engine::open(options);
     const auto session = engine->new_session();
@@ -114,10 +115,10 @@ TEST_CASE("compressed rows lie in RAM where VRAM has no room for them, and are p
     device = found.device.get();
     return found;
   };
-  const Plan whole = Engine::open(options)->plan();
+  const Plan whole = plan_of(options);
   CHECK_FALSE(whole.placement.entries_in_ram);
   options.gpu_budget = whole.vram.used - whole.routed_bytes - whole.kv_bytes;
-  while (Engine::open(options)->plan().placement.gpu_layers < std::ssize(whole.layers)) {
+  while (plan_of(options).placement.gpu_layers < std::ssize(whole.layers)) {
     *options.gpu_budget += 128 << 10;
   }
   const auto cpu = test::open_on_cpu(demo_options());
@@ -153,7 +154,7 @@ TEST_CASE(
   EngineOptions options = with_gpu(kMemory);
   options.model = path;
   options.limits.experts_sent = 2;
-  const Plan whole = Engine::open(options)->plan();
+  const Plan whole = plan_of(options);
   const Device* device = nullptr;
   options.open_gpu = [&] {
     FoundDevice found{make_fake_device({.memory_bytes = kMemory, .has_pages = false}), ""};
@@ -161,17 +162,13 @@ TEST_CASE(
     return found;
   };
   // No experts in VRAM, some in slots: the least that works, so that many are sent and read.
-  std::unique_ptr<Engine> engine;
   options.gpu_budget = whole.vram.used - whole.routed_bytes;
   options.ram_budget = int64_t{110} << 20;
-  while (engine == nullptr || engine->gpu() == nullptr) {
-    *options.gpu_budget += 16 << 10;
-    engine = Engine::open(options);
-  }
-  while (engine->cache() == nullptr || engine->cache()->slots() > 60) {
-    *options.ram_budget -= 1 << 20;
-    engine = Engine::open(options);
-  }
+  while (!plan_of(options).placement.uses_gpu()) *options.gpu_budget += 16 << 10;
+  while (slots_of(plan_of(options)) > 60) *options.ram_budget -= 1 << 20;
+  const auto engine = Engine::open(options);
+  REQUIRE(engine->gpu() == device);
+  REQUIRE(engine->cache() != nullptr);
   CHECK(engine->plan().vram.experts == 0);
   const auto cpu = test::open_on_cpu(demo_options());
   const int64_t loading = counts(*device).unpinned_copies;
@@ -209,10 +206,10 @@ TEST_CASE("a short conversation leaves VRAM to more experts than are planned bes
     device = found.device.get();
     return found;
   };
-  const Plan whole = Engine::open(options)->plan();
+  const Plan whole = plan_of(options);
   options.gpu_budget = whole.vram.used - whole.routed_bytes / 2;
   // Nothing is spare.
-  for (int i = 0; i < 2; ++i) options.gpu_budget = Engine::open(options)->plan().vram.used;
+  for (int i = 0; i < 2; ++i) options.gpu_budget = plan_of(options).vram.used;
   const auto cpu = test::open_on_cpu(demo_options());
   for (const bool pages : {true, false}) {
     has_pages = pages;
@@ -248,25 +245,24 @@ TEST_CASE("a short conversation leaves VRAM to more experts than are planned bes
 TEST_CASE("experts come from the disk to a GPU, each into one tier, none out of the mapped file") {
   EngineOptions options = with_gpu(kMemory);
   options.limits.experts_sent = 2;
-  const Plan whole = Engine::open(options)->plan();
+  const Plan whole = plan_of(options);
   const Device* device = nullptr;
   options.open_gpu = [&] {
     FoundDevice found{make_fake_device({.memory_bytes = kMemory}), ""};
     device = found.device.get();
     return found;
   };
-  const auto open_with = [&](int64_t vram_experts) {
+  const auto give = [&](int64_t vram_experts) {
     options.gpu_budget = whole.vram.used - whole.routed_bytes * (80 - vram_experts) / 80;
-    return Engine::open(options);
   };
   options.ram_budget = int64_t{110} << 20;
-  auto few = open_with(16);
-  while (few->cache() == nullptr || few->cache()->slots() > 30) {
-    *options.ram_budget -= 1 << 20;
-    few = open_with(16);
-  }
+  give(16);
+  while (slots_of(plan_of(options)) > 30) *options.ram_budget -= 1 << 20;
+  const auto few = Engine::open(options);
+  REQUIRE(few->cache() != nullptr);
   const int64_t fewer = counts(*device).unpinned_copies;
-  const auto many = open_with(32);
+  give(32);
+  const auto many = Engine::open(options);
   REQUIRE(many->cache() != nullptr);
   CHECK(many->plan().vram.experts > few->plan().vram.experts);
   const int64_t loading = counts(*device).unpinned_copies;
@@ -299,7 +295,7 @@ TEST_CASE("an answer from a GPU has the tokens that its logits give on the host"
 
 TEST_CASE("a plan with a GPU is replayed where there is one, and refused where there isn't") {
   EngineOptions options = with_gpu(int64_t{1} << 30);
-  options.plan = Engine::open(options)->plan();
+  options.plan = plan_of(options);
   CHECK(Engine::open(options)->plan().hash() == options.plan->hash());
   options.use_gpu = false;
   CHECK(error_of([&] { Engine::open(options); }).find("none is used here") != std::string::npos);

@@ -16,6 +16,7 @@
 #include "model/device/needs.h"
 #include "model/shape.h"
 #include "offload/plan/memory_map.h"
+#include "planned.h"
 #include "support.h"
 
 using namespace hearth;
@@ -49,7 +50,9 @@ struct Placed {
   // As make_plan, but for the search.
   static Plan plan_of(EngineOptions options, const Chosen& chosen, bool is_recorded) {
     const FoundDevice gpu = options.open_gpu();
-    Plan plan = test::open_on_cpu(options)->plan();
+    EngineOptions without = options;
+    without.use_gpu = false;
+    Plan plan = test::plan_of(without);
     const std::string path = options.model.string();
     const TensorDir dir = open_gguf(options.model);
     const ModelConfig config = read_config(dir, path);

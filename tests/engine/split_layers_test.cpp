@@ -17,6 +17,7 @@
 #include "loaded_model.h"
 #include "offload/plan/memory_map.h"
 #include "offload/store/open_cache.h"
+#include "planned.h"
 #include "support.h"
 
 using namespace hearth;
@@ -115,19 +116,16 @@ EngineOptions split_options() {
   return options;
 }
 
-// The least VRAM that this many layers are planned to take part of, raised in steps.
-std::unique_ptr<Engine> open_with_layers(EngineOptions& options, int32_t layers) {
-  EngineOptions all = options;
-  all.gpu_budget = kMemory;
-  const Plan whole = Engine::open(all)->plan();
+// The plan with the most VRAM, lowered in steps, that no more than this many layers take part of.
+Plan plan_with_layers(EngineOptions& options, int32_t layers) {
+  options.gpu_budget = kMemory;
+  Plan plan = test::plan_of(options);
   // What all layers take but their experts is too much.
-  options.gpu_budget = whole.vram.used - whole.routed_bytes - (64 << 10);
-  std::unique_ptr<Engine> engine = Engine::open(options);
-  while (engine->plan().placement.gpu_layers > layers) {
+  options.gpu_budget = plan.vram.used - plan.routed_bytes - (64 << 10);
+  while ((plan = test::plan_of(options)).placement.gpu_layers > layers) {
     *options.gpu_budget -= 256 << 10;
-    engine = Engine::open(options);
   }
-  return engine;
+  return plan;
 }
 
 }  // namespace
@@ -288,7 +286,8 @@ TEST_CASE("split layers: an engine puts on a GPU what layers pay there, and take
   };
   for (const int32_t layers : {4, 2, 1}) {
     CAPTURE(layers);
-    const auto engine = open_with_layers(options, layers);
+    plan_with_layers(options, layers);
+    const auto engine = Engine::open(options);
     const Plan& plan = engine->plan();
     REQUIRE(plan.placement.gpu_layers == layers);
     REQUIRE(engine->gpu() == device);
@@ -310,7 +309,7 @@ TEST_CASE("split layers: an engine puts on a GPU what layers pay there, and take
 
 TEST_CASE("split layers: a plan is replayed as it was written, and refused where it is none") {
   EngineOptions options = split_options();
-  const Plan plan = open_with_layers(options, 3)->plan();
+  const Plan plan = plan_with_layers(options, 3);
   REQUIRE(plan.placement.gpu_layers == 3);
   const auto replay = [&](const Plan& other) {
     options.plan = other;

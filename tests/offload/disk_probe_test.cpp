@@ -143,6 +143,21 @@ TEST_CASE("a slow disk gets fewer figures, not a longer wait") {
   CHECK(result.notes.back().find("3 of 4 figures") != std::string::npos);
 }
 
+TEST_CASE("where writing is slow the file stays small, and writing counts as time") {
+  const test::TemporaryFolder folder;
+  DiskProbeOptions options = short_probe();
+  options.write_seconds = 0;
+  const DiskProbeResult small = probe_disk(folder.path(), options);
+  CHECK(small.file_bytes == 16 * kMiB);
+  CHECK(small.rates.size() == 4);
+  REQUIRE(small.notes.size() >= 1);
+  CHECK(small.notes.front().find("writes slowly") != std::string::npos);
+  options.write_seconds = 60;
+  options.seconds_max = 1e-3;  // less than any disk needs to write the file
+  options.seconds = 1e-9;
+  CHECK(probe_disk(folder.path(), options).rates.size() == 1);
+}
+
 TEST_CASE("the scratch file is whole units of random bytes, and goes with an error too") {
   const test::TemporaryFolder folder;
   for (const auto naming : {ScratchFile::Naming::kNone, ScratchFile::Naming::kUnlinked}) {

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "cpu_kernels/registry.h"
 #include "offload/a_machine.h"
 #include "offload/machine/machine_json.h"
 #include "offload/machine/machine_rates.h"
@@ -38,6 +39,27 @@ std::string refusal(const std::function<void(Json&)>& change) {
 
 bool has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
+}
+
+struct Case {
+  const char* pointer;
+  Json value;
+  const char* expected;
+};
+
+// A good profile with this value there is refused for that alone.
+void check_refused(const std::vector<Case>& cases) {
+  for (const Case& c : cases) {
+    CAPTURE(c.pointer);
+    CAPTURE(c.value.dump());
+    const std::string message =
+        refusal([&](Json& json) { json[Json::json_pointer(c.pointer)] = c.value; });
+    CAPTURE(message);
+    CHECK(has(message, c.expected));
+    CHECK(message.starts_with("file.json: "));
+    CHECK_FALSE(has(message, "problems"));  // nothing that merely follows is reported
+    CHECK_FALSE(has(message, "\x1b"));
+  }
 }
 
 }  // namespace
@@ -82,13 +104,17 @@ TEST_CASE("formats are named as in files, and told apart where rows are interlea
   }
 }
 
+TEST_CASE("a profile may have rates of every table of kernels that runs here") {
+  for (const Kernels* kernels : usable_kernels()) {
+    CAPTURE(kernels->name);
+    CHECK(refusal([&](Json& json) {
+            json["cpu"]["isas"][1]["name"] = kernels->name;
+          }).find("must be one of") == std::string::npos);
+  }
+}
+
 TEST_CASE("each class of fault is refused, with the place of the fault") {
-  struct Case {
-    const char* pointer;
-    Json value;
-    const char* expected;
-  };
-  const std::vector<Case> cases = {
+  check_refused({
       {"/read_gb_s", -5, "/read_gb_s: is -5, must be more than 0"},
       {"/read_gb_s", 0, "/read_gb_s: is 0, must be more than 0"},
       {"/read_gb_s", "fast", "/read_gb_s: must be a number"},
@@ -101,9 +127,6 @@ TEST_CASE("each class of fault is refused, with the place of the fault") {
       {"/cpu/cores", 3000000000, "/cpu/cores: is 3000000000"},
       {"/cpu/l3_bytes", 18446744073709551615u, "/cpu/l3_bytes: is 18446744073709551615"},
       {"/cpu/l3_bytes", -1, "/cpu/l3_bytes: is -1"},
-      {"/cpu/cores", 12, "/nodes: have 16 cores, the CPU has 12"},
-      {"/cpu/threads", 8, "/cpu/threads: is 8, fewer than the 16 cores"},
-      {"/cpu/packages", 17, "/cpu/packages: is 17"},
       {"/cpu/features/1", "avx2", "/cpu/features/1: avx2 stands there twice"},
       {"/cpu/isas/1/name", "avx512", "/cpu/isas/1/name: avx512 stands there twice"},
       {"/cpu/isas/0/formats", Json::array(), "/cpu/isas/0/formats: must have a format"},
@@ -139,18 +162,23 @@ TEST_CASE("each class of fault is refused, with the place of the fault") {
       {"/assumed/0/source", "", "/assumed/0/source: must not be empty"},
       {"/version", 2, "/version: is 2; this program reads 1"},
       {"/version", "1", "/version: is \"1\""},
-  };
-  for (const Case& c : cases) {
-    CAPTURE(c.pointer);
-    CAPTURE(c.value.dump());
-    const std::string message =
-        refusal([&](Json& json) { json[Json::json_pointer(c.pointer)] = c.value; });
-    CAPTURE(message);
-    CHECK(has(message, c.expected));
-    CHECK(message.starts_with("file.json: "));
-    CHECK_FALSE(has(message, "problems"));  // nothing that merely follows is reported
-    CHECK_FALSE(has(message, "\x1b"));
-  }
+  });
+}
+
+TEST_CASE("counts, names and rates that no machine has are refused") {
+  check_refused({
+      {"/cpu/cores", 12, "/nodes: have 16 cores, the CPU has 12"},
+      {"/cpu/cores", 64, "/nodes: have 16 cores, the CPU has 64"},
+      {"/cpu/team", 99, "/cpu/team: is 99, more than the 32 threads"},
+      {"/cpu/isas/1/name", "mmx", "/cpu/isas/1/name: is mmx, must be one of: amx,"},
+      {"/pci/1/kind", "toaster", "/pci/1/kind: is toaster, must be one of: gpu, nvme,"},
+      {"/nodes/0/copy_gb_s", 1e9, "/nodes/0/copy_gb_s: is 1000000000, more than 2 times the 90 of"},
+      {"/gpus/0/to_gpu_beside_cpu_gb_s", 500, "_cpu_gb_s: is 500, more than 2 times the 52 of /g"},
+      {"/gpus/0/cpu_read_beside_link_gb_s", 999,
+       "_link_gb_s: is 999, more than 2 times the 181 of"},
+      {"/cpu/threads", 8, "/cpu/threads: is 8, fewer than the 16 cores"},
+      {"/cpu/packages", 17, "/cpu/packages: is 17"},
+  });
 }
 
 TEST_CASE("a field without its unit, or with another one, is told from a missing one") {

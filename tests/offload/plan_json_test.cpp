@@ -129,6 +129,26 @@ TEST_CASE("a plan that doesn't fit says so and predicts nothing") {
   CHECK(json["predict"].is_null());
 }
 
+TEST_CASE("a plan that doesn't fit, or whose bytes are not their sums, is not followed") {
+  const Json good = Json::parse(write_plan(some_plan()));
+  struct Case {
+    const char* pointer;
+    Json value;
+    const char* expected;
+  };
+  for (const Case& c :
+       {Case{"/fits", false, "/fits isn't true"}, Case{"/tiers/ram/kv", 1, "/tiers/ram/used is "},
+        Case{"/tiers/vram/weights", 1, "/bytes/weights is "},
+        Case{"/tiers/nvme/used", 1, "/tiers/nvme/used is 1, its parts are 0"},
+        Case{"/tiers/ram/experts", 1, "/tiers/ram/experts is 1, its parts"},
+        Case{"/bytes/total", 1, "/bytes/total is 1, its parts are"}}) {
+    CAPTURE(c.pointer);
+    Json json = good;
+    json[Json::json_pointer(c.pointer)] = c.value;
+    CHECK(read_error(json.dump()).find(c.expected) != std::string::npos);
+  }
+}
+
 TEST_CASE("a changed, broken or foreign plan is refused, every fault named at once") {
   const std::string good = write_plan(some_plan());
   Json json = Json::parse(good);
@@ -147,6 +167,15 @@ TEST_CASE("a changed, broken or foreign plan is refused, every fault named at on
     CAPTURE(faults);
     CHECK(faults.find(part) != std::string::npos);
   }
+  CHECK(faults.find("/tiers/ram/kv is missing") != std::string::npos);
+  CHECK(faults.find("/layers/2/vram must be") != std::string::npos);
+  json = Json::parse(good);
+  json["tiers"].erase("ram");
+  json["layers"][3] = 7;
+  const std::string fewer = read_error(json.dump());
+  CHECK(fewer.find("2 problems") != std::string::npos);  // nothing that merely follows
+  CHECK(fewer.find("/tiers/ram is missing or no object") != std::string::npos);
+  CHECK(fewer.find("/layers/3 is no object") != std::string::npos);
   CHECK(read_error("").find("is no JSON object") != std::string::npos);
   CHECK(read_error("[1, 2]").find("is no JSON object") != std::string::npos);
   CHECK(read_error("{}").find("version is missing") != std::string::npos);
