@@ -161,9 +161,8 @@ TEST_CASE("the device takes the bytes that are known beforehand, and tells where
     message = error.what();
   }
   CHECK(message ==
-        "the routed experts: fake GPU: 2304 bytes of GPU memory were asked for, 2264 bytes of "
-        "3992 bytes "
-        "are free. Lower --gpu-budget, or end what else uses the GPU");
+        "the routed experts: fake GPU: 2.2 KiB of GPU memory were asked for, 2.2 KiB of 3.9 KiB are "
+        "free. Lower --gpu-budget, or end what else uses the GPU");
 }
 
 TEST_CASE("at first each layer has its most popular experts") {
