@@ -160,9 +160,10 @@ TEST_CASE("the device takes the bytes that are known beforehand, and tells where
   } catch (const Error& error) {
     message = error.what();
   }
-  CHECK(message ==
-        "the routed experts: fake GPU: 2.2 KiB of GPU memory were asked for, 2.2 KiB of 3.9 KiB are "
-        "free. Lower --gpu-budget, or end what else uses the GPU");
+  CHECK(
+      message ==
+      "the routed experts: fake GPU: 2.2 KiB of GPU memory were asked for, 2.2 KiB of 3.9 KiB are "
+      "free. Lower --gpu-budget, or end what else uses the GPU");
 }
 
 TEST_CASE("at first each layer has its most popular experts") {
