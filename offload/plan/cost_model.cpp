@@ -87,6 +87,15 @@ double disk_read_gb_s(const Machine& machine) {
   return total;
 }
 
+int64_t disk_capacity_bytes(const Machine& machine) {
+  int64_t total = 0;
+  for (const Disk& disk : machine.disks) {
+    if (disk.capacity_bytes == 0) return 0;
+    total += disk.capacity_bytes;
+  }
+  return total;
+}
+
 struct CostModel::Layers {
   const LayerShape* shape;
   double count;

@@ -145,5 +145,7 @@ class CostModel {
 const DiskRate* streaming_rate(const Disk& disk);
 // All of a machine's disks together.
 double disk_read_gb_s(const Machine& machine);
+// 0 where that of one is not known.
+int64_t disk_capacity_bytes(const Machine& machine);
 
 }  // namespace hearth

@@ -195,15 +195,6 @@ std::string explain_first(const ModelShape& model, const PlanRequest& request, c
 
 }  // namespace
 
-int64_t disk_capacity_bytes(const Machine& machine) {
-  int64_t total = 0;
-  for (const Disk& disk : machine.disks) {
-    if (disk.capacity_bytes == 0) return 0;
-    total += disk.capacity_bytes;
-  }
-  return total;
-}
-
 Lines explain_problems(const PlanCauses& causes, const Plan& plan) {
   const PlanRequest& request = causes.request;
   Lines problems;

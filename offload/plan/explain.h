@@ -25,9 +25,6 @@ struct PlanCauses {
   bool gpu_fits;  // whether any placement with a layer on it has room
 };
 
-// Of all disks together; 0 where that of one is not known.
-int64_t disk_capacity_bytes(const Machine& machine);
-
 // What has no place, with its bytes and what to do; empty where all fits.
 std::vector<std::string> explain_problems(const PlanCauses& causes, const Plan& plan);
 // The decisions; no rates of a plan that doesn't fit.

@@ -25,8 +25,7 @@ struct PlanRequest {
   int32_t threads = 0;  // 0: all cores
   std::string kv = "bf16";
   bool use_gpu = true;
-  // As an engine follows it: compressed rows lie where their layers do, and where a budget for the
-  // GPU is named and suffices, it takes all layers.
+  // As an engine follows it: where a budget for the GPU is named and suffices, it takes all layers.
   bool for_engine = false;
   bool stored = false;       // the model's files lie on the machine's disks: they have room
   int32_t chunk_tokens = 0;  // 0: the planner's choice

@@ -151,6 +151,11 @@ void check_replay(const Plan& plan, const EngineOptions& options, const ModelSha
     problems.add(
         fmt::format("it takes {} bytes of memory, {} are available", plan.ram.used, available));
   }
+  const int64_t kv_over =
+      kv_over_budget({plan.vram, plan.ram, plan.nvme}, plan.placement, options.kv_budget);
+  if (kv_over > 0) {
+    problems.add(fmt::format("its KV cache is {} bytes larger than --kv-budget", kv_over));
+  }
   constexpr const char* kAdvice =
       "Make a plan for this machine and model: hearth plan MODEL --json";
   problems.throw_if_any(kAdvice);
@@ -175,6 +180,7 @@ int64_t free_ram_budget() {
 
 Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Device* device) {
   const Kernels& kernels = kernels_for(options);
+  const Machine machine = planned_machine(options, device, kernels.name);
   ModelShape shape = shape_of(model.dir, model.config, kernels, options.kv, options.limits);
   if (shape.name.empty()) shape.name = model.source;
   if (device != nullptr) {
@@ -188,7 +194,7 @@ Plan plan_for(const EngineOptions& options, const PlannedModel& model, const Dev
   }
   PlanRequest request = request_of(options, model.config);
   request.use_gpu = device != nullptr;
-  Plan plan = make_plan(planned_machine(options, device, request.isa), shape, request);
+  Plan plan = make_plan(machine, shape, request);
   if (!plan.fits() && (options.ram_budget || options.kv_budget)) {
     throw Error(fmt::format("{}", fmt::join(plan.problems, "; ")),
                 options.ram_budget ? "--ram-budget" : "--kv-budget", "");

@@ -58,6 +58,7 @@ void score_keys(Step& step, int32_t layer, int32_t row, int32_t slot, int64_t ke
        .prefill = step.compute.prefill});
 }
 
+// The best entries of one row, whose scores lie in a slot.
 void keep_rows_best(Step& step, int32_t row, int32_t slot, int64_t visible, int thread) {
   Activations& act = step.act;
   const int64_t entries = act.entries_max, top_k = step.config.index_top_k;

@@ -475,6 +475,8 @@ TEST_CASE("a plan is replayed, and refused where it is of something else") {
         std::string::npos);
   CHECK(refusal([](EngineOptions& o) { o.sessions = 2; }).find("2 are wanted") !=
         std::string::npos);
+  CHECK(refusal([](EngineOptions& o) { o.kv_budget = 1000; }).find("larger than --kv-budget") !=
+        std::string::npos);
   CHECK(refusal([](EngineOptions& o) {
           o.plan.reset(), o.kv_budget = 1000;
         }).find("larger than --kv-budget") != std::string::npos);

@@ -58,6 +58,10 @@ TEST_CASE("a profile of another machine is refused") {
   options.machine->name = "elsewhere";
   options.machine->cpu.cores += 1;
   CHECK(test::error_of([&] { Engine::open(options); }).find("elsewhere") != std::string::npos);
+  EngineOptions here = test::demo_options();
+  options.plan = Engine::open(here)->plan();
+  CHECK(test::error_of([&] { Engine::open(options); }).find("elsewhere") != std::string::npos);
+  options.plan.reset();
   options.machine = profile_of_here(1);
   options.machine->gpus[0].name = "another card";
   options.open_gpu = open_fake;
